@@ -1,0 +1,67 @@
+"""L-BFGS-π in JAX: L-BFGS with a learned step-size policy in place of the line search."""
+
+from jax_lbfgs_pi.direction import gram_direction, two_loop_direction
+from jax_lbfgs_pi.history import History, init_history, push
+from jax_lbfgs_pi.loop import Status, Trajectory
+from jax_lbfgs_pi.minimize import MinimizeResult, minimize
+from jax_lbfgs_pi.policy import (
+    InnerProducts,
+    Policy,
+    StepSizePolicy,
+    constant_policy,
+    cosine_policy,
+    init_policy,
+    inner_products,
+    log_features,
+)
+from jax_lbfgs_pi.pretrained import (
+    PolicyFileError,
+    list_policies,
+    load_policy,
+    policy_card,
+    save_policy,
+)
+from jax_lbfgs_pi.tasks import DataError, Task, TaskSet, get_tasks
+from jax_lbfgs_pi.training import MetaTrainConfig, MetaTrainLog, get_preset, meta_train
+from jax_lbfgs_pi.transform import ScaleByLBFGSPiState, lbfgs_pi, scale_by_lbfgs_pi
+from jax_lbfgs_pi.unroll import InnerState, frozen_value_and_grad, init_inner, unroll
+
+__all__ = [
+    "DataError",
+    "History",
+    "InnerProducts",
+    "InnerState",
+    "MetaTrainConfig",
+    "MetaTrainLog",
+    "MinimizeResult",
+    "Policy",
+    "PolicyFileError",
+    "ScaleByLBFGSPiState",
+    "Status",
+    "StepSizePolicy",
+    "Task",
+    "TaskSet",
+    "Trajectory",
+    "constant_policy",
+    "cosine_policy",
+    "frozen_value_and_grad",
+    "get_preset",
+    "get_tasks",
+    "gram_direction",
+    "init_history",
+    "init_inner",
+    "init_policy",
+    "inner_products",
+    "lbfgs_pi",
+    "list_policies",
+    "load_policy",
+    "log_features",
+    "meta_train",
+    "minimize",
+    "policy_card",
+    "push",
+    "save_policy",
+    "scale_by_lbfgs_pi",
+    "two_loop_direction",
+    "unroll",
+]

@@ -1,0 +1,138 @@
+"""The clip of the log-step, and three ways to differentiate it.
+
+All three give `τ = clip(u1ᵀu2 / ‖u2‖², τ_m, τ_M)` (paper, eq. 3), which is also
+`argmin_τ ‖u2 τ - u1‖²  s.t.  τ_m <= τ <= τ_M` (eq. 4-5). They differ in where the derivative comes
+from:
+
+  `cvx`       differentiates the optimality conditions numerically, by a cvxpylayers layer: the
+              paper's way.
+  `implicit`  the same derivative in closed form; much faster.
+  `clip`      automatic differentiation of `jnp.clip`; what deployed policies use.
+
+At a strictly active bound the true derivative with respect to u1 and u2 is 0. `cvx` returns 0 plus
+solver noise (at most about 1e-5 of the free gradient); the "heuristic quantity" of the paper's §4
+exists only at the bound, or within solver tolerance of it.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Scalar = Float[Array, ""]
+ClipLayer = Callable[[Float[Array, " h"], Float[Array, " h"], Scalar, Scalar], Scalar]
+
+
+def _normalise(
+    u1: Float[Array, " h"], u2: Float[Array, " h"]
+) -> tuple[Float[Array, " h"], Float[Array, " h"]]:
+    """u1/‖u2‖ and u2/‖u2‖, which leave τ as it is; both 0 where u2 = 0."""
+    # Dividing by the largest entry first keeps ‖u2‖² from under- or overflowing.
+    largest = jnp.max(jnp.abs(u2))
+    usable = largest > 0
+    scale = jax.lax.stop_gradient(jnp.where(usable, largest, 1.0))
+    u1, u2 = u1 / scale, jnp.where(usable, u2, jnp.ones_like(u2)) / scale
+    norm = jnp.sqrt(jnp.sum(u2 * u2))
+    return jnp.where(usable, u1 / norm, 0.0), jnp.where(usable, u2 / norm, 0.0)
+
+
+def _projection(u1: Float[Array, " h"], u2: Float[Array, " h"]) -> Scalar:
+    """σ = u1ᵀu2 / ‖u2‖², the unclipped log-step; 0 where u2 = 0."""
+    return jnp.sum(jnp.multiply(*_normalise(u1, u2)))
+
+
+def clip_autodiff(
+    u1: Float[Array, " h"], u2: Float[Array, " h"], tau_min: Scalar, tau_max: Scalar
+) -> Scalar:
+    """`jnp.clip` of the projection, left to automatic differentiation."""
+    return jnp.clip(_projection(u1, u2), tau_min, tau_max)
+
+
+@jax.custom_jvp
+def clip_implicit(
+    u1: Float[Array, " h"], u2: Float[Array, " h"], tau_min: Scalar, tau_max: Scalar
+) -> Scalar:
+    """The clip with the closed-form derivative of its optimality (KKT) conditions.
+
+    Inside the bounds `∂τ/∂u1 = u2/b` and `∂τ/∂u2 = (u1 - 2 σ u2)/b` with `b = ‖u2‖²` and
+    `σ = u1ᵀu2/b`. Where a bound is active, τ moves with that bound and with nothing else.
+    """
+    return clip_autodiff(u1, u2, tau_min, tau_max)
+
+
+@clip_implicit.defjvp
+def _clip_implicit_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple:
+    u1, u2, tau_min, tau_max = primals
+    du1, du2, dmin, dmax = tangents
+    sigma = _projection(u1, u2)
+    # ∂τ/∂u1 = û2/‖u2‖ and ∂τ/∂u2 = (û1 - 2σ û2)/‖u2‖, where û = u/‖u2‖.
+    n1, n2 = _normalise(u1, u2)
+    norm = jnp.sqrt(jnp.sum(u2 * u2))
+    inverse = jnp.where(norm > 0, 1.0 / jnp.where(norm > 0, norm, 1.0), 0.0)
+    free = inverse * (jnp.sum(n2 * du1) + jnp.sum((n1 - 2.0 * sigma * n2) * du2))
+    tangent = jnp.where(sigma <= tau_min, dmin, jnp.where(sigma >= tau_max, dmax, free))
+    return jnp.clip(sigma, tau_min, tau_max), tangent
+
+
+@functools.lru_cache(maxsize=8)
+def _cvx_layer(width: int) -> Any:
+    """The cvxpylayers layer for vectors of `width` entries, built once per width."""
+    try:
+        import cvxpy as cp
+        from cvxpylayers.jax import CvxpyLayer
+    except ImportError as error:
+        raise ImportError(
+            "The clip layer 'cvx' needs cvxpy, cvxpylayers >= 1.2 and moreau: "
+            "pip install 'jax_lbfgs_pi[cvx]', or use clip_layer='implicit'."
+        ) from error
+    tau = cp.Variable(1)
+    u1, u2, tau_min, tau_max = (cp.Parameter(n) for n in (width, width, 1, 1))
+    problem = cp.Problem(
+        cp.Minimize(cp.sum_squares(u2 * tau - u1)), [tau >= tau_min, tau <= tau_max]
+    )
+    # `ipm` is not a matter of taste: Moreau's default, an active-set method, keeps the state of its
+    # last forward solve, so its gradients are silently wrong in a scan of two or more steps.
+    return CvxpyLayer(
+        problem,
+        parameters=[u1, u2, tau_min, tau_max],
+        variables=[tau],
+        solver="MOREAU",
+        solver_args={"solver": "ipm"},
+    )
+
+
+def clip_cvx(
+    u1: Float[Array, " h"], u2: Float[Array, " h"], tau_min: Scalar, tau_max: Scalar
+) -> Scalar:
+    """The clip solved and differentiated as a convex optimization layer (Agrawal et al. 2019).
+
+    Raises:
+      ImportError: without the extra `cvx`.
+    """
+    layer = _cvx_layer(u1.shape[-1])
+    dtype = jnp.result_type(u1, u2)
+    # At |u| of 1e-3 or 1e3 solvers are plainly wrong; normalised, the problem has condition 1.
+    bounds = (jnp.reshape(jnp.asarray(bound, dtype), (1,)) for bound in (tau_min, tau_max))
+    (tau,) = layer(*_normalise(u1, u2), *bounds)
+    return tau[0].astype(dtype)
+
+
+CLIP_LAYERS: dict[str, ClipLayer] = {
+    "cvx": clip_cvx,
+    "implicit": clip_implicit,
+    "clip": clip_autodiff,
+}
+
+
+def get_clip_layer(name: str) -> ClipLayer:
+    """The clip layer called `name`.
+
+    Raises:
+      ValueError: if there is none of that name.
+    """
+    if name not in CLIP_LAYERS:
+        raise ValueError(f"Unknown clip layer {name!r}: choose one of {', '.join(CLIP_LAYERS)}.")
+    return CLIP_LAYERS[name]

@@ -1,0 +1,211 @@
+"""The loop that runs any optax optimizer on one problem; `minimize` and the races share it.
+
+It is given as its three parts, so that `minimize` can put them under one `lax.while_loop`, and a
+race can stop the clock between chunks of iterations.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from jax_lbfgs_pi import trees
+from jax_lbfgs_pi.trees import Params
+from jax_lbfgs_pi.unroll import step_size_of
+
+
+class Status(enum.IntEnum):
+    """Why a run ended.
+
+    Attributes:
+      RUNNING: it has not.
+      CONVERGED: the gradient norm fell below the tolerance.
+      MAX_ITERS: the iterations are used up.
+      NON_FINITE: f or its gradient is not finite, and no step can be taken back.
+    """
+
+    RUNNING = 0
+    CONVERGED = 1
+    MAX_ITERS = 2
+    NON_FINITE = 3
+
+
+class Trajectory(NamedTuple):
+    """Scalars along a run, each of shape `(max_iters + 1,)`; NaN (or 0) past its end.
+
+    Attributes:
+      value: f(x_k).
+      grad_norm: the gradient norm at x_k.
+      step_size: t of the step that leaves x_k; NaN where the run ends.
+      num_evals: evaluations of f made until f(x_k) and its gradient were known.
+    """
+
+    value: Float[Array, " k"]
+    grad_norm: Float[Array, " k"]
+    step_size: Float[Array, " k"]
+    num_evals: Int[Array, " k"]
+
+
+class Best(NamedTuple):
+    """The best visited iterate: the parameters of least f, f and the gradient norm there, and aux."""
+
+    params: Params
+    value: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    aux: Any
+
+
+class LoopState(NamedTuple):
+    """Where a run stands.
+
+    Attributes:
+      params: the iterate to be evaluated next.
+      opt_state: the optimizer's state.
+      best: the best iterate evaluated so far.
+      num_iters: steps taken.
+      num_evals: evaluations made.
+      status: a `Status`.
+      trajectory: the scalars so far.
+    """
+
+    params: Params
+    opt_state: Any
+    best: Best
+    num_iters: Int[Array, ""]
+    num_evals: Int[Array, ""]
+    status: Int[Array, ""]
+    trajectory: Trajectory
+
+
+class Loop(NamedTuple):
+    """`init(params)`, `running(state)` and `body(state)`; each can be jitted and mapped."""
+
+    init: Callable[[Params], LoopState]
+    running: Callable[[LoopState], Bool[Array, ""]]
+    body: Callable[[LoopState], LoopState]
+
+
+def make_loop(
+    tx: optax.GradientTransformation,
+    fun: Callable[[Params], Any],
+    *,
+    max_iters: int,
+    tol: float,
+    has_aux: bool = False,
+    retreats: bool = False,
+) -> Loop:
+    """The loop of `tx` on `fun`.
+
+    Each turn of the body evaluates `fun` once, records, and takes a step; a line search brings its
+    own evaluations along, which are counted, and leaves the next one to be read from its state.
+
+    Args:
+      tx: any optax optimizer; line searches are given `value`, `grad` and `value_fn`.
+      fun: the objective, from parameters to a scalar, or to a pair with auxiliary output.
+      max_iters: the greatest number of steps.
+      tol: the run ends where the gradient norm is below this.
+      has_aux: whether `fun` returns a pair.
+      retreats: whether `tx` recovers from a step into non-finite numbers.
+    """
+    tx = optax.with_extra_args_support(tx)
+
+    def value_fn(params: Params) -> Array:
+        return fun(params)[0] if has_aux else fun(params)
+
+    def evaluate(params: Params, opt_state: Any) -> tuple[Array, Any, Params]:
+        if not has_aux and _search_steps(opt_state) is not None:
+            value, grads = optax.value_and_grad_from_state(fun)(params, state=opt_state)
+            return value, None, grads
+        out, grads = jax.value_and_grad(fun, has_aux=has_aux)(params)
+        value, aux = out if has_aux else (out, None)
+        return value, aux, grads
+
+    def init(params: Params) -> LoopState:
+        trees.check_floating(params)
+        params = jax.tree.map(jnp.asarray, params)
+        out = jax.eval_shape(fun, params)
+        _check_scalar(out, has_aux)
+        value, aux = out if has_aux else (out, None)
+        nans = jnp.full((max_iters + 1,), jnp.nan, value.dtype)
+        zero = jnp.zeros((), jnp.int32)
+        return LoopState(
+            params=params,
+            opt_state=tx.init(params),
+            best=Best(
+                params=params,
+                value=jnp.full((), jnp.inf, value.dtype),
+                grad_norm=jnp.full((), jnp.inf, trees.scalar_dtype(params)),
+                aux=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux),
+            ),
+            num_iters=zero,
+            num_evals=zero,
+            status=zero,
+            trajectory=Trajectory(
+                value=nans,
+                grad_norm=nans.astype(trees.scalar_dtype(params)),
+                step_size=nans.astype(trees.scalar_dtype(params)),
+                num_evals=jnp.zeros((max_iters + 1,), jnp.int32),
+            ),
+        )
+
+    def running(state: LoopState) -> Array:
+        return state.status == Status.RUNNING
+
+    def body(state: LoopState) -> LoopState:
+        k = state.num_iters
+        value, aux, grads = evaluate(state.params, state.opt_state)
+        grad_norm = jnp.sqrt(trees.vdot(grads, grads))
+        searched = _search_steps(state.opt_state)
+        num_evals = state.num_evals + (1 if searched is None else jnp.where(k == 0, 1, searched))
+
+        here = Best(state.params, value, grad_norm, aux)
+        best = trees.where((value < state.best.value) | (k == 0), here, state.best)
+        finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
+        hopeless = ~finite & ((k == 0) | (not retreats))
+        status = jnp.where(k == max_iters, Status.MAX_ITERS, Status.RUNNING)
+        status = jnp.where(hopeless, Status.NON_FINITE, status)
+        status = jnp.where(grad_norm < tol, Status.CONVERGED, status).astype(jnp.int32)
+
+        updates, opt_state = tx.update(
+            grads, state.opt_state, state.params, value=value, grad=grads, value_fn=value_fn
+        )
+        moves = status == Status.RUNNING
+        t = jnp.where(moves, step_size_of(opt_state), jnp.nan)
+        past = state.trajectory
+        return LoopState(
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            best=best,
+            num_iters=k + moves,
+            num_evals=num_evals,
+            status=status,
+            trajectory=Trajectory(
+                value=past.value.at[k].set(value),
+                grad_norm=past.grad_norm.at[k].set(grad_norm),
+                step_size=past.step_size.at[k].set(t.astype(past.step_size.dtype)),
+                num_evals=past.num_evals.at[k].set(num_evals),
+            ),
+        )
+
+    return Loop(init, running, body)
+
+
+def _search_steps(opt_state: Any) -> Array | None:
+    """The evaluations that the last line search made; None for an optimizer without one."""
+    found = optax.tree.get_all_with_path(opt_state, "num_linesearch_steps")
+    return found[0][1] if found else None
+
+
+def _check_scalar(out: Any, has_aux: bool) -> None:
+    if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+        raise TypeError("With has_aux=True the objective must return a pair (value, aux).")
+    value = out[0] if has_aux else out
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"The objective must return a real floating-point scalar, but it returns {value}."
+        )

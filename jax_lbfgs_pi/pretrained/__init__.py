@@ -1,0 +1,159 @@
+"""Policies on disk: the shipped ones, and yours.
+
+A policy file is a safetensors file: the parameters, and as metadata the network's attributes and a
+checksum. Nothing in it is ever executed. Each shipped policy has a card, `NAME.md`, beside it.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.policy import (
+    Policy,
+    StepSizePolicy,
+    constant_policy,
+    cosine_policy,
+    default_float,
+)
+
+DEFAULT = "unit"
+_FORMAT = "jax_lbfgs_pi.policy.v1"
+_SUFFIX = ".safetensors"
+_HAND_SET = {"cosine": cosine_policy, "unit": constant_policy}
+
+
+class PolicyFileError(ValueError):
+    """A policy file that is truncated, altered, or no policy file at all."""
+
+
+def _attributes(network: StepSizePolicy) -> dict[str, Any]:
+    names = (field.name for field in dataclasses.fields(network))
+    return {name: getattr(network, name) for name in names if name not in ("name", "parent")}
+
+
+def _digest(tensors: dict[str, np.ndarray], network: str) -> str:
+    digest = hashlib.sha256(network.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tensor.dtype}{tensor.shape}".encode() + tensor.tobytes())
+    return digest.hexdigest()
+
+
+def save_policy(policy: Policy, path: str | os.PathLike[str]) -> Path:
+    """Writes a policy to a safetensors file, atomically.
+
+    Args:
+      policy: the policy; its clip is saved as `clip`, the deployed form.
+      path: where to; the suffix `.safetensors` is added if missing.
+
+    Returns:
+      The path written.
+
+    Raises:
+      TypeError: if `policy` is not a `Policy`.
+    """
+    if not isinstance(policy, Policy):
+        raise TypeError(f"save_policy saves a Policy, but got a {type(policy).__name__}.")
+    flat = traverse_util.flatten_dict(policy.params, sep="/")
+    tensors = {name: np.ascontiguousarray(value) for name, value in flat.items()}
+    network = json.dumps(_attributes(policy.with_clip_layer("clip").network), sort_keys=True)
+    metadata = {"format": _FORMAT, "network": network, "sha256": _digest(tensors, network)}
+    path = Path(path)
+    if path.suffix != _SUFFIX:
+        path = path.with_name(path.name + _SUFFIX)
+    write_atomically(path, save(tensors, metadata))
+    return path
+
+
+def load_policy(name: str | os.PathLike[str]) -> Policy:
+    """A shipped policy by its name, or any policy by the path of its file.
+
+    Args:
+      name: one of `list_policies()`, or a path that `save_policy` wrote.
+
+    Returns:
+      The policy, in the default float dtype (float64 if x64 is enabled).
+
+    Raises:
+      ValueError: if `name` is neither a shipped policy nor an existing file.
+      PolicyFileError: if the file is truncated, altered, or not a policy.
+    """
+    if name in _HAND_SET:
+        return _HAND_SET[str(name)]()
+    shipped = _folder() / f"{name}{_SUFFIX}"
+    path = shipped if str(name) in list_policies() else Path(name)
+    if not path.is_file():
+        raise ValueError(
+            f"Unknown policy {str(name)!r}: give the path of a policy file, or one of "
+            f"{', '.join(list_policies())}."
+        )
+    return _read(path)
+
+
+def _read(path: Path) -> Policy:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise PolicyFileError(
+            f"The policy file {path.name!r} is truncated or not a safetensors file: save it again."
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        raise PolicyFileError(
+            f"The file {path.name!r} is not a policy of format {_FORMAT!r}: write it with "
+            f"save_policy."
+        )
+    network = metadata.get("network", "")
+    if metadata.get("sha256") != _digest(tensors, network):
+        raise PolicyFileError(
+            f"The policy file {path.name!r} was altered since it was saved (its checksum differs): "
+            f"save it again."
+        )
+    # NumPy, not JAX: a policy loaded while a function is traced must not hold its tracers.
+    flat = {key: np.asarray(value, default_float()) for key, value in tensors.items()}
+    return Policy(
+        params=traverse_util.unflatten_dict(flat, sep="/"),
+        network=StepSizePolicy(**json.loads(network)),
+    )
+
+
+def _folder() -> Path:
+    return Path(str(resources.files(__name__)))
+
+
+def list_policies() -> list[str]:
+    """The names of the shipped policies, sorted."""
+    return sorted([*_HAND_SET, *(path.stem for path in _folder().glob(f"*{_SUFFIX}"))])
+
+
+def policy_card(name: str) -> str:
+    """The card of a shipped policy, in Markdown: what it was trained on, how, and its results.
+
+    Raises:
+      ValueError: if no policy of that name is shipped.
+    """
+    if name not in list_policies():
+        raise ValueError(f"Unknown policy {name!r}: choose one of {', '.join(list_policies())}.")
+    return (_folder() / f"{name}.md").read_text()
+
+
+@functools.lru_cache(maxsize=2)
+def _default(dtype: np.dtype) -> Policy:
+    del dtype  # one cached copy for each default dtype
+    return load_policy(DEFAULT)
+
+
+def default_policy() -> Policy:
+    """The best shipped policy, `DEFAULT`."""
+    return _default(default_float())

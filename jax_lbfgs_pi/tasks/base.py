@@ -1,0 +1,97 @@
+"""What a task is, and a set of them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jax_lbfgs_pi.trees import Params
+
+
+class Task(Protocol):
+    """An optimization problem up to its data and starting point.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, numpy as np
+      >>> import jax_lbfgs_pi as lp
+      >>> class Sphere:
+      ...     def init(self, key):
+      ...         return jax.random.normal(key, (5,))
+      ...     def loss(self, params, data):
+      ...         return jnp.sum((params - data) ** 2)
+      >>> len(lp.TaskSet(Sphere(), data=np.ones((20, 5))))
+      20
+    """
+
+    def init(self, key: PRNGKeyArray) -> Params:
+        """A random starting point x0."""
+        ...
+
+    def loss(self, params: Params, data: Any) -> Float[Array, ""]:
+        """f(x), a smooth scalar function of `params`; `data` tells the tasks of a set apart."""
+        ...
+
+
+def _identity(data: Any) -> Any:
+    return data
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSet:
+    """Tasks of one shape, which one compiled function serves: they differ in data and in x0.
+
+    Attributes:
+      task: what they have in common.
+      data: a pytree of NumPy arrays whose leading axis tells the batches apart.
+      rows: the batch of each task, shape `(num_tasks,)`; by default one task for each batch.
+      seed: where the starting points are drawn from; task i starts from
+        `task.init(fold_in(key(seed), i))`, whatever the other tasks are.
+      decode: applied to one batch when it is asked for, so that images can be kept as bytes.
+      name: for logs and figures.
+    """
+
+    task: Task
+    data: Any
+    rows: Sequence[int] | np.ndarray | None = None
+    seed: int = 0
+    decode: Callable[[Any], Any] = _identity
+    name: str = "tasks"
+
+    def __post_init__(self) -> None:
+        leaves = jax.tree.leaves(self.data)
+        lengths = {np.shape(leaf)[:1] for leaf in leaves}
+        if len(lengths) != 1 or lengths == {()}:
+            raise ValueError(
+                "The data of a TaskSet must be arrays that agree in their leading axis, the number "
+                f"of batches, but their shapes are {[np.shape(leaf) for leaf in leaves]}."
+            )
+        num_batches = lengths.pop()[0]
+        rows = np.arange(num_batches) if self.rows is None else np.asarray(self.rows, int)
+        if rows.size == 0 or rows.min() < 0 or rows.max() >= num_batches:
+            raise ValueError(
+                f"The rows of a TaskSet must be indices of its {num_batches} batches, at least one."
+            )
+        object.__setattr__(self, "rows", rows)
+
+    def __len__(self) -> int:
+        return len(np.asarray(self.rows))
+
+    def __getitem__(self, index: int) -> tuple[Any, Params]:
+        """The data and the starting point of one task."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"Task {index} of {len(self)}.")
+        row = np.asarray(self.rows)[index]
+        data = self.decode(jax.tree.map(lambda leaf: leaf[row], self.data))
+        return data, self.task.init(jax.random.fold_in(jax.random.key(self.seed), index))
+
+    def stack(self, indices: Sequence[int] | np.ndarray) -> tuple[Any, Params]:
+        """The data and the starting points of several tasks, along a new leading axis."""
+        items = [self[int(i)] for i in indices]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *items)
+
+    def take(self, num_tasks: int) -> "TaskSet":
+        """The first `num_tasks` tasks, or all if there are fewer."""
+        return dataclasses.replace(self, rows=np.asarray(self.rows)[:num_tasks])

@@ -1,0 +1,123 @@
+"""The log of a meta-training run: one record for each outer step, a line of JSON each."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_lbfgs_pi.files import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class OuterRecord:
+    """One outer step.
+
+    Attributes:
+      step: from 0.
+      epoch: from 0.
+      unroll: how many unrolls the tasks had behind them.
+      tasks: their indices in the task set.
+      loss: mean over the tasks that counted; NaN if none did.
+      last_value: f(x_K), likewise.
+      grad_norm: the largest gradient norm at x_K.
+      num_skipped: tasks whose loss or θ-gradient was not finite, which therefore left θ alone.
+      seconds: wall-clock time of the outer step.
+    """
+
+    step: int
+    epoch: int
+    unroll: int
+    tasks: list[int]
+    loss: float
+    last_value: float
+    grad_norm: float
+    num_skipped: int
+    seconds: float
+
+
+@dataclasses.dataclass
+class MetaTrainLog:
+    """The records of a run, in order.
+
+    Attributes:
+      records: one for each outer step.
+    """
+
+    records: list[OuterRecord] = dataclasses.field(default_factory=list)
+
+    @property
+    def num_skipped(self) -> int:
+        """How many task-unrolls left θ alone because they were not finite."""
+        return sum(record.num_skipped for record in self.records)
+
+    @property
+    def seconds_per_step(self) -> float:
+        """The median time of an outer step, seconds; compilation falls on the first alone."""
+        return float(np.median([record.seconds for record in self.records]))
+
+    def by_epoch(self, field: str = "loss") -> np.ndarray:
+        """The mean of a field over each epoch, NaN left out; shape `(epochs,)`."""
+        epochs = sorted({record.epoch for record in self.records})
+        rows = ([getattr(r, field) for r in self.records if r.epoch == e] for e in epochs)
+        return np.array([_nanmean(row) for row in rows])
+
+
+def _nanmean(values: list[float]) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+class LogFile:
+    """`log.jsonl` in a folder, appended to as training goes, and cut back when it resumes."""
+
+    def __init__(self, folder: str | os.PathLike[str], log: MetaTrainLog):
+        """Makes the file hold exactly `log`, and then what is appended."""
+        self._path = Path(folder) / "log.jsonl"
+        write_atomically(self._path, "".join(_line(record) for record in log.records))
+        self._file = self._path.open("a")
+
+    def append(self, record: OuterRecord) -> None:
+        """Adds a line, and hands it to the operating system."""
+        self._file.write(_line(record))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _line(record: OuterRecord) -> str:
+    return json.dumps(dataclasses.asdict(record)) + "\n"
+
+
+def read_log(folder: str | os.PathLike[str], *, before_step: int | None = None) -> MetaTrainLog:
+    """Reads `log.jsonl` in `folder`, up to the first line that a killed process left unfinished.
+
+    Args:
+      folder: a folder that `meta_train` wrote.
+      before_step: if given, later records are left out.
+    """
+    log = MetaTrainLog()
+    path = Path(folder) / "log.jsonl"
+    if not path.is_file():
+        return log
+    for line in path.read_text().splitlines():
+        fields = _parse(line)
+        if fields is None or (before_step is not None and fields["step"] >= before_step):
+            break
+        log.records.append(OuterRecord(**fields))
+    return log
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+OnStep = Callable[[OuterRecord], None]

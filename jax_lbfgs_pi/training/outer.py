@@ -1,0 +1,144 @@
+"""One outer step: unroll, backpropagate, move θ (paper §5)."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from jax_lbfgs_pi import trees
+from jax_lbfgs_pi.policy import Policy, StepSizePolicy
+from jax_lbfgs_pi.tasks.base import Task
+from jax_lbfgs_pi.training.config import LOSSES, MetaTrainConfig
+from jax_lbfgs_pi.transform import lbfgs_pi
+from jax_lbfgs_pi.unroll import InnerState, init_inner, unroll
+
+
+class OuterState(NamedTuple):
+    """θ, and the state of the outer optimizer.
+
+    Attributes:
+      theta: the policy network's variables.
+      opt_state: ADADELTA's accumulators.
+    """
+
+    theta: Any
+    opt_state: Any
+
+
+class OuterInfo(NamedTuple):
+    """What one outer step saw, for each of its B tasks; each of shape `(B,)`.
+
+    Attributes:
+      loss: the loss over the unroll.
+      last_value: f(x_K).
+      grad_norm: the gradient norm at x_K.
+      counted: whether the task's θ-gradient was finite, and so was used.
+    """
+
+    loss: Float[Array, " B"]
+    last_value: Float[Array, " B"]
+    grad_norm: Float[Array, " B"]
+    counted: Bool[Array, " B"]
+
+
+class OuterStep(NamedTuple):
+    """The compiled parts of meta-training, for tasks of one shape.
+
+    Attributes:
+      init: `theta -> OuterState`.
+      start: `(data, x0) -> InnerState`, over a leading axis of B tasks.
+      step: `(OuterState, InnerState, data, alive) -> (OuterState, InnerState, OuterInfo)`; tasks
+        that are not `alive` have no say in θ.
+    """
+
+    init: Callable[..., OuterState]
+    start: Callable[..., InnerState]
+    step: Callable[..., tuple[OuterState, InnerState, OuterInfo]]
+
+
+def outer_loss(
+    theta: Any,
+    inner: InnerState,
+    data: Any,
+    *,
+    network: StepSizePolicy,
+    task: Task,
+    config: MetaTrainConfig,
+) -> tuple[Float[Array, ""], tuple[InnerState, Float[Array, ""], Float[Array, ""]]]:
+    """The loss of one unroll on one task, as a function of θ.
+
+    Returns:
+      The loss, and the state at x_K with f and the gradient norm there.
+    """
+    # The guard is a deployment matter: its selects would only slow the backward pass down.
+    tx = lbfgs_pi(Policy(theta, network), memory_size=config.memory_size, guard=None)
+    if not config.keep_memory:
+        inner = inner._replace(opt_state=tx.init(inner.params))
+    end, trajectory = unroll(tx, partial(_objective, task, data), inner, config.unroll_length)
+    loss = LOSSES[config.loss](trajectory.value)
+    return loss, (end, trajectory.value[-1], trajectory.grad_norm[-1])
+
+
+def _objective(task: Task, data: Any, params: trees.Params) -> Array:
+    return task.loss(params, data)
+
+
+def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig) -> OuterStep:
+    """Compiles the parts of meta-training for one task and one policy architecture."""
+    optimizer = optax.adadelta(config.learning_rate, rho=config.rho, eps=config.eps)
+    loss_and_grad = jax.value_and_grad(
+        partial(outer_loss, network=network, task=task, config=config), has_aux=True
+    )
+
+    def over_tasks(fun: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
+        if config.tasks_per_step > 1:
+            return jax.vmap(fun, in_axes)
+
+        # One task at a time: a batch axis of length one would only slow down its matmuls.
+        def single(*args: Any) -> Any:
+            axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+            pairs = zip(args, axes, strict=True)
+            squeezed = [
+                a if ax is None else jax.tree.map(lambda leaf: leaf[0], a) for a, ax in pairs
+            ]
+            return jax.tree.map(lambda leaf: leaf[None], fun(*squeezed))
+
+        return single
+
+    def init(theta: Any) -> OuterState:
+        return OuterState(theta, optimizer.init(theta))
+
+    def start(data: Any, x0: trees.Params) -> InnerState:
+        # The policy plays no part before the first step.
+        tx = lbfgs_pi(lambda products: products.gg, memory_size=config.memory_size, guard=None)
+        return over_tasks(lambda d, x: init_inner(tx, partial(_objective, task, d), x), 0)(data, x0)
+
+    def step(
+        outer: OuterState, inner: InnerState, data: Any, alive: Bool[Array, " B"]
+    ) -> tuple[OuterState, InnerState, OuterInfo]:
+        (loss, (end, last_value, grad_norm)), grads = over_tasks(loss_and_grad, (None, 0, 0))(
+            outer.theta, inner, data
+        )
+        per_leaf = [
+            jnp.all(jnp.isfinite(leaf), axis=range(1, leaf.ndim)) for leaf in jax.tree.leaves(grads)
+        ]
+        counted = jnp.isfinite(loss) & jnp.all(jnp.stack(per_leaf), axis=0)
+        weights = (counted & alive).astype(loss.dtype)
+        total = jnp.sum(weights)
+
+        def mean(leaf: Array) -> Array:
+            mask = weights.reshape(-1, *(1,) * (leaf.ndim - 1))
+            return jnp.sum(jnp.where(mask > 0, leaf, 0.0), axis=0) / jnp.maximum(total, 1.0)
+
+        updates, opt_state = optimizer.update(
+            jax.tree.map(mean, grads), outer.opt_state, outer.theta
+        )
+        moved = OuterState(optax.apply_updates(outer.theta, updates), opt_state)
+        info = OuterInfo(loss, last_value, grad_norm, counted)
+        return trees.where(total > 0, moved, outer), end, info
+
+    return OuterStep(init, jax.jit(start), jax.jit(step))

@@ -1,0 +1,116 @@
+"""Linear algebra on pytrees: inner products and combinations, leaf by leaf.
+
+Leaves are never ravelled into one vector, so every leaf keeps its own sharding, and every product
+is accumulated at the highest precision the hardware has, so TF32 or bfloat16 passes never decide a
+step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, PyTree
+
+Params = PyTree[Any]
+"""A pytree of floating-point arrays: parameters, gradients, directions."""
+
+
+def scalar_dtype(tree: Params) -> Any:
+    """The dtype of inner products over `tree`: float32, or wider if a leaf is wider."""
+    return jnp.result_type(jnp.float32, *(leaf.dtype for leaf in jax.tree.leaves(tree)))
+
+
+def _sum_leaves(product: Callable[..., Array], shape: tuple[int, ...], *trees: Params) -> Array:
+    # `start` fixes dtype and shape when a tree has no leaves (optax.masked can mask them all).
+    start = jnp.zeros(shape, scalar_dtype(trees))
+    return sum(map(product, *map(jax.tree.leaves, trees)), start)
+
+
+def _contract(a: Array, b: Array, dtype: Any) -> Array:
+    """Contract all dimensions of `b` with the last ones of `a`."""
+    a_dims = tuple(range(a.ndim - b.ndim, a.ndim))
+    dims = ((a_dims, tuple(range(b.ndim))), ((), ()))
+    return lax.dot_general(
+        a.astype(dtype),
+        b.astype(dtype),
+        dims,
+        precision=lax.Precision.HIGHEST,
+        preferred_element_type=dtype,
+    )
+
+
+def vdot(a: Params, b: Params) -> Float[Array, ""]:
+    """The inner product aᵀb of two pytrees of one structure."""
+    dtype = scalar_dtype((a, b))
+    return _sum_leaves(lambda x, y: _contract(x, y, dtype), (), a, b)
+
+
+def stacked_vdot(stack: Params, v: Params, num_rows: int) -> Float[Array, " m"]:
+    """The `num_rows` inner products of the rows of `stack` with `v`.
+
+    Args:
+      stack: pytree whose leaves have shape `(num_rows, *leaf.shape)`.
+      v: pytree whose leaves have shape `leaf.shape`.
+      num_rows: m, given so that a tree without leaves has a result too.
+    """
+    dtype = scalar_dtype((stack, v))
+    return _sum_leaves(lambda x, y: _contract(x, y, dtype), (num_rows,), stack, v)
+
+
+def combine(coefficients: Float[Array, " m"], stack: Params) -> Params:
+    """Σ_i coefficients[i] · stack[i], leaf by leaf, in the coefficients' dtype."""
+
+    def one_leaf(leaf: Array) -> Array:
+        dims = (((0,), (0,)), ((), ()))
+        dtype = coefficients.dtype
+        return lax.dot_general(
+            coefficients,
+            leaf.astype(dtype),
+            dims,
+            precision=lax.Precision.HIGHEST,
+            preferred_element_type=dtype,
+        )
+
+    return jax.tree.map(one_leaf, stack)
+
+
+def where(condition: Array, a: Params, b: Params) -> Params:
+    """`a` if the scalar `condition` holds, else `b`, leaf by leaf."""
+    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)
+
+
+def subtract(a: Params, b: Params) -> Params:
+    """a - b, leaf by leaf."""
+    return jax.tree.map(lambda x, y: x - y, a, b)
+
+
+def check_floating(params: Params) -> None:
+    """Raises TypeError unless every leaf is a real floating-point array."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"Parameters must be real floating-point arrays, but the leaf "
+                f"'{jax.tree_util.keystr(path) or '.'}' is {dtype}: convert it, or leave it out "
+                f"with optax.masked."
+            )
+
+
+def check_same_structure(a: Params, b: Params, *, names: tuple[str, str]) -> None:
+    """Raises ValueError unless `a` and `b` agree in structure and in every leaf's shape."""
+    tree_a, tree_b = jax.tree.structure(a), jax.tree.structure(b)
+    if tree_a != tree_b:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must be pytrees of one structure, but got "
+            f"{tree_a} and {tree_b}."
+        )
+    leaves_b = jax.tree.leaves(b)
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), leaves_b, strict=True):
+        if jnp.shape(x) != jnp.shape(y):
+            raise ValueError(
+                f"{names[0]} and {names[1]} must agree in shape, but at the leaf "
+                f"'{jax.tree_util.keystr(path) or '.'}' they have {jnp.shape(x)} and "
+                f"{jnp.shape(y)}."
+            )
