@@ -197,7 +197,7 @@ def make_loop(
 def _search_steps(opt_state: Any) -> Array | None:
     """The evaluations that the last line search made; None for an optimizer without one."""
     found = optax.tree.get_all_with_path(opt_state, "num_linesearch_steps")
-    return found[0][1] if found else None
+    return jnp.asarray(found[0][1], jnp.int32) if found else None
 
 
 def _check_scalar(out: Any, has_aux: bool) -> None:

@@ -45,7 +45,7 @@ def minimize(
     tol: float = 1e-8,
     has_aux: bool = False,
     direction: str = "gram",
-    guard: float | None = 100.0,
+    guard: float | None = 1.0,
 ) -> MinimizeResult:
     """Minimizes a smooth function: one evaluation per step, under `jit` and `vmap` alike.
 

@@ -50,7 +50,7 @@ def scale_by_lbfgs_pi(
     *,
     memory_size: int = 5,
     direction: str = "gram",
-    guard: float | None = 100.0,
+    guard: float | None = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Scales a gradient g to t H g: L-BFGS's H, and a step size t = π(d, g, s, y; θ) (paper §3-4).
 
@@ -177,7 +177,7 @@ def lbfgs_pi(
     *,
     memory_size: int = 5,
     direction: str = "gram",
-    guard: float | None = 100.0,
+    guard: float | None = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS with a learned step-size policy: `scale_by_lbfgs_pi`, and a change of sign.
 

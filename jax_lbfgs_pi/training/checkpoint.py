@@ -40,12 +40,14 @@ class Snapshot(NamedTuple):
       outer: θ and the outer optimizer's state.
       inner: the inner states of the current group of tasks.
       alive: which of them still count, shape `(B,)`.
+      start_value: f(x0) of each, shape `(B,)`.
     """
 
     position: Position
     outer: OuterState
     inner: InnerState
     alive: np.ndarray
+    start_value: np.ndarray
 
 
 class Checkpointer:
@@ -93,9 +95,9 @@ class Checkpointer:
         target = jax.tree.map(jax.numpy.asarray, _to_tree(like))
         tree = self._manager.restore(step, args=self._ocp.args.StandardRestore(target))
         leaves = jax.tree.leaves(tree)
-        outer, inner, alive = jax.tree.unflatten(jax.tree.structure(like[1:]), leaves[1:])
+        outer, inner, alive, start_value = jax.tree.unflatten(jax.tree.structure(like[1:]), leaves[1:])
         position = Position(*(int(i) for i in np.asarray(leaves[0])))
-        return Snapshot(position, outer, inner, np.asarray(alive))
+        return Snapshot(position, outer, inner, np.asarray(alive), np.asarray(start_value))
 
     def close(self) -> None:
         """Releases the folder."""

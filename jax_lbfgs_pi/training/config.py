@@ -40,6 +40,8 @@ class MetaTrainConfig:
       loss: `sum` (the paper's Σ f(x_k)) or `mean_log`.
       learning_rate, rho, eps: ADADELTA's.
       grad_tol: a task is left once its gradient norm is below this.
+      divergence_factor: an unroll whose mean f exceeds this times f(x0) leaves θ alone, as one that
+        is not finite does; infinity turns that off.
       learn_limits: whether τ_m and τ_M are learned; ignored when training goes on from a policy.
       seed: of the initial policy and the order of the tasks.
     """
@@ -56,6 +58,7 @@ class MetaTrainConfig:
     rho: float = 0.9
     eps: float = 1e-6
     grad_tol: float = 1e-10
+    divergence_factor: float = 10.0
     learn_limits: bool = False
     seed: int = 0
 

@@ -19,17 +19,19 @@ class OuterRecord:
     Attributes:
       step: from 0.
       epoch: from 0.
+      group: which group of tasks in the epoch, from 0.
       unroll: how many unrolls the tasks had behind them.
       tasks: their indices in the task set.
       loss: mean over the tasks that counted; NaN if none did.
       last_value: f(x_K), likewise.
       grad_norm: the largest gradient norm at x_K.
-      num_skipped: tasks whose loss or θ-gradient was not finite, which therefore left θ alone.
+      num_skipped: tasks whose unroll diverged or was not finite, and therefore left θ alone.
       seconds: wall-clock time of the outer step.
     """
 
     step: int
     epoch: int
+    group: int
     unroll: int
     tasks: list[int]
     loss: float
@@ -51,7 +53,7 @@ class MetaTrainLog:
 
     @property
     def num_skipped(self) -> int:
-        """How many task-unrolls left θ alone because they were not finite."""
+        """How many task-unrolls left θ alone because they diverged or were not finite."""
         return sum(record.num_skipped for record in self.records)
 
     @property

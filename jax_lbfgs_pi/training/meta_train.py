@@ -13,6 +13,7 @@ from jax_lbfgs_pi.training.checkpoint import Checkpointer, Position, Snapshot
 from jax_lbfgs_pi.training.config import MetaTrainConfig
 from jax_lbfgs_pi.training.log import LogFile, MetaTrainLog, OnStep, OuterRecord, read_log
 from jax_lbfgs_pi.training.outer import OuterInfo, make_outer_step
+from jax_lbfgs_pi.unroll import InnerState
 
 
 def meta_train(
@@ -28,8 +29,8 @@ def meta_train(
 
     Epoch by epoch and task by task (or group by group), the inner optimizer starts from a task's x0
     and is unrolled T times for K steps; after each unroll θ moves, and the next one starts where it
-    ended. An unroll whose loss or θ-gradient is not finite leaves θ alone and is counted; a task is
-    left early when its gradient is below `config.grad_tol` or its iterate is no longer finite.
+    ended. An unroll that diverged, or whose loss or θ-gradient is not finite, leaves θ alone and is
+    counted; a task is left early when its gradient is below `config.grad_tol` or its iterate is no longer finite.
 
     Args:
       tasks: the tasks to train on.
@@ -55,16 +56,20 @@ def meta_train(
     theta = jax.tree.map(jax.numpy.asarray, policy.params)
 
     groups = _Groups(tasks, config)
+    def enter(position: Position) -> tuple[Any, InnerState, np.ndarray, np.ndarray]:
+        data, x0 = tasks.stack(groups.tasks_at(position))
+        inner = outer_step.start(data, x0)
+        return data, inner, np.ones(config.tasks_per_step, bool), np.asarray(inner.value)
+
     position, outer = Position(), outer_step.init(theta)
-    data, x0 = tasks.stack(groups.tasks_at(position))
-    inner, alive = outer_step.start(data, x0), np.ones(config.tasks_per_step, bool)
+    data, inner, alive, start_value = enter(position)
 
     log, checkpointer, log_file = MetaTrainLog(), None, None
     if checkpoint_dir is not None:
         checkpointer = Checkpointer(checkpoint_dir, config, f"{tasks.name}, {len(tasks)} tasks")
-        snapshot = checkpointer.restore(Snapshot(position, outer, inner, alive))
+        snapshot = checkpointer.restore(Snapshot(position, outer, inner, alive, start_value))
         if snapshot is not None:
-            position, outer, inner, alive = snapshot
+            position, outer, inner, alive, start_value = snapshot
             log = read_log(checkpoint_dir, before_step=position.step)
             if position.unroll > 0:
                 data, _ = tasks.stack(groups.tasks_at(position))
@@ -74,9 +79,8 @@ def meta_train(
         while position.epoch < config.num_epochs:
             began = time.perf_counter()
             if position.unroll == 0:
-                data, x0 = tasks.stack(groups.tasks_at(position))
-                inner, alive = outer_step.start(data, x0), np.ones(config.tasks_per_step, bool)
-            moved, inner, info = outer_step.step(outer, inner, data, alive)
+                data, inner, alive, start_value = enter(position)
+            moved, inner, info = outer_step.step(outer, inner, data, alive, start_value)
             info = jax.device_get(info)
             record = _record(position, groups.tasks_at(position), info, alive, began)
             # From here to the snapshot nothing can fail: an interrupt finds either all of the step
@@ -87,11 +91,11 @@ def meta_train(
             if log_file is not None:
                 log_file.append(record)
             if checkpointer is not None and position.step % checkpoint_every == 0:
-                checkpointer.save(Snapshot(position, outer, inner, alive))
+                checkpointer.save(Snapshot(position, outer, inner, alive, start_value))
             if on_step is not None:
                 on_step(record)
         if checkpointer is not None:
-            checkpointer.save(Snapshot(position, outer, inner, alive))
+            checkpointer.save(Snapshot(position, outer, inner, alive, start_value))
     finally:
         for resource in (checkpointer, log_file):
             if resource is not None:
@@ -137,6 +141,7 @@ def _record(
     return OuterRecord(
         step=position.step,
         epoch=position.epoch,
+        group=position.group,
         unroll=position.unroll,
         tasks=[int(i) for i in tasks],
         loss=mean(info.loss),

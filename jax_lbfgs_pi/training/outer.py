@@ -14,7 +14,7 @@ from jax_lbfgs_pi.policy import Policy, StepSizePolicy
 from jax_lbfgs_pi.tasks.base import Task
 from jax_lbfgs_pi.training.config import LOSSES, MetaTrainConfig
 from jax_lbfgs_pi.transform import lbfgs_pi
-from jax_lbfgs_pi.unroll import InnerState, init_inner, unroll
+from jax_lbfgs_pi.unroll import InnerState, UnrollTrajectory, init_inner, unroll
 
 
 class OuterState(NamedTuple):
@@ -36,7 +36,8 @@ class OuterInfo(NamedTuple):
       loss: the loss over the unroll.
       last_value: f(x_K).
       grad_norm: the gradient norm at x_K.
-      counted: whether the task's θ-gradient was finite, and so was used.
+      counted: whether the task's unroll was fit to move θ: loss and θ-gradient finite, and not
+        diverged (`MetaTrainConfig.divergence_factor`).
     """
 
     loss: Float[Array, " B"]
@@ -51,8 +52,8 @@ class OuterStep(NamedTuple):
     Attributes:
       init: `theta -> OuterState`.
       start: `(data, x0) -> InnerState`, over a leading axis of B tasks.
-      step: `(OuterState, InnerState, data, alive) -> (OuterState, InnerState, OuterInfo)`; tasks
-        that are not `alive` have no say in θ.
+      step: `(OuterState, InnerState, data, alive, start_value) -> (OuterState, InnerState,
+        OuterInfo)`; tasks that are not `alive` have no say in θ; `start_value` is f(x0) of each.
     """
 
     init: Callable[..., OuterState]
@@ -68,11 +69,11 @@ def outer_loss(
     network: StepSizePolicy,
     task: Task,
     config: MetaTrainConfig,
-) -> tuple[Float[Array, ""], tuple[InnerState, Float[Array, ""], Float[Array, ""]]]:
+) -> tuple[Float[Array, ""], tuple[InnerState, UnrollTrajectory]]:
     """The loss of one unroll on one task, as a function of θ.
 
     Returns:
-      The loss, and the state at x_K with f and the gradient norm there.
+      The loss, and the state at x_K with the trajectory to it.
     """
     # The guard is a deployment matter: its selects would only slow the backward pass down.
     tx = lbfgs_pi(Policy(theta, network), memory_size=config.memory_size, guard=None)
@@ -80,7 +81,7 @@ def outer_loss(
         inner = inner._replace(opt_state=tx.init(inner.params))
     end, trajectory = unroll(tx, partial(_objective, task, data), inner, config.unroll_length)
     loss = LOSSES[config.loss](trajectory.value)
-    return loss, (end, trajectory.value[-1], trajectory.grad_norm[-1])
+    return loss, (end, trajectory)
 
 
 def _objective(task: Task, data: Any, params: trees.Params) -> Array:
@@ -118,15 +119,23 @@ def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig
         return over_tasks(lambda d, x: init_inner(tx, partial(_objective, task, d), x), 0)(data, x0)
 
     def step(
-        outer: OuterState, inner: InnerState, data: Any, alive: Bool[Array, " B"]
+        outer: OuterState,
+        inner: InnerState,
+        data: Any,
+        alive: Bool[Array, " B"],
+        start_value: Float[Array, " B"],
     ) -> tuple[OuterState, InnerState, OuterInfo]:
-        (loss, (end, last_value, grad_norm)), grads = over_tasks(loss_and_grad, (None, 0, 0))(
+        (loss, (end, trajectory)), grads = over_tasks(loss_and_grad, (None, 0, 0))(
             outer.theta, inner, data
         )
         per_leaf = [
             jnp.all(jnp.isfinite(leaf), axis=range(1, leaf.ndim)) for leaf in jax.tree.leaves(grads)
         ]
-        counted = jnp.isfinite(loss) & jnp.all(jnp.stack(per_leaf), axis=0)
+        finite = jnp.isfinite(loss) & jnp.all(jnp.stack(per_leaf), axis=0)
+        # One such gradient, finite but huge, would freeze θ for hundreds of steps: that is how long
+        # ADADELTA's running mean of squares takes to forget it.
+        mean_value = jnp.mean(trajectory.value, axis=1)
+        counted = finite & (mean_value <= config.divergence_factor * jnp.abs(start_value))
         weights = (counted & alive).astype(loss.dtype)
         total = jnp.sum(weights)
 
@@ -138,7 +147,7 @@ def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig
             jax.tree.map(mean, grads), outer.opt_state, outer.theta
         )
         moved = OuterState(optax.apply_updates(outer.theta, updates), opt_state)
-        info = OuterInfo(loss, last_value, grad_norm, counted)
+        info = OuterInfo(loss, trajectory.value[:, -1], trajectory.grad_norm[:, -1], counted)
         return trees.where(total > 0, moved, outer), end, info
 
     return OuterStep(init, jax.jit(start), jax.jit(step))

@@ -1,0 +1,93 @@
+"""What the subcommands share: options, progress bars, provenance."""
+
+import argparse
+import datetime
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+def add_output_options(parser: argparse.ArgumentParser, default: str) -> None:
+    """`--out` and `--json`."""
+    parser.add_argument(
+        "--out", type=Path, default=Path(default), metavar="DIR",
+        help="folder for results; an interrupted run goes on from what is there "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the results as JSON alone")
+
+
+def add_task_options(parser: argparse.ArgumentParser) -> None:
+    """`--dataset`, `--size`, `--tasks`, `--data-dir`."""
+    from jax_lbfgs_pi.tasks.suites import DATASETS
+
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="digits",
+        help="what the tasks are made of; digits needs no download (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--size", type=_size, default=(1, 20), metavar="N_L,N_U",
+        help="hidden layers and width of the MLP on digits and mnist (default: 1,20)",
+    )  # fmt: skip
+    parser.add_argument("--tasks", type=int, metavar="N", help="how many tasks to use")
+    parser.add_argument(
+        "--data-dir", metavar="DIR",
+        help="tensorflow-datasets' folder for mnist and cifar10 (default: $TFDS_DATA_DIR)",
+    )  # fmt: skip
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        depth, width = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected two integers as in 1,20, got {text!r}") from None
+    return depth, width
+
+
+def console(args: argparse.Namespace) -> Console:
+    """Where tables go: standard output, or nowhere if that is kept for JSON."""
+    return Console(quiet=args.json)
+
+
+def progress_bar() -> Progress:
+    """A progress bar on standard error."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def provenance() -> dict[str, Any]:
+    """The command, the versions, the machine and the date of a result."""
+    import jax
+    import jaxlib
+
+    device = jax.devices()[0]
+    return {
+        "command": " ".join(["lbfgs-pi", *map(shlex.quote, sys.argv[1:])]),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "python": platform.python_version(),
+        "device": f"{device.device_kind} ({device.platform})",
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+        "x64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
+    }  # fmt: skip

@@ -1,0 +1,139 @@
+"""`lbfgs-pi race`."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jax_lbfgs_pi.cli.common import (
+    add_output_options,
+    add_task_options,
+    console,
+    progress_bar,
+    provenance,
+)
+
+FAVOURITE = "L-BFGS-π"
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "race",
+        help="race a policy against other optimizers",
+        description="Runs a policy and its competitors on held-out tasks; prints evaluations and "
+        "seconds to each target, wins and ties, and writes report.md, report.json and figures.",
+    )
+    add_task_options(parser)
+    parser.add_argument("--policy", metavar="POLICY", help="name or file (default: the best shipped)")
+    parser.add_argument(
+        "--against", nargs="+", metavar="NAME",
+        help="competitors, by default all: ADAM RMSProp L-BFGS-B L-BFGS-BTLS optax.lbfgs Prodigy",
+    )  # fmt: skip
+    parser.add_argument("--split", choices=("test", "dev"), default="test", help="(default: test)")
+    parser.add_argument("--max-iters", type=int, default=800, metavar="K", help="(default: 800)")
+    parser.add_argument(
+        "--grad-targets", type=float, nargs="+", default=[1e-3, 1e-4, 1e-5], metavar="EPS",
+        help="the paper's criteria, ‖g‖ < EPS (default: 1e-3 1e-4 1e-5)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--value-targets", type=float, nargs="*", default=[1e-2], metavar="F",
+        help="criteria on f, f < F (default: 1e-2)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--guard", type=float, metavar="R",
+        help="guard the policy's steps as lbfgs_pi(guard=R) does; the paper has no guard",
+    )  # fmt: skip
+    add_output_options(parser, "runs/race")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs the subcommand."""
+    from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
+    from jax_lbfgs_pi.evaluation import Target
+    from jax_lbfgs_pi.pretrained import DEFAULT, load_policy
+    from jax_lbfgs_pi.tasks.suites import get_tasks
+
+    names = args.against or list(BASELINES)
+    unknown = [name for name in names if name not in BASELINES]
+    if unknown:
+        raise ValueError(
+            f"Unknown competitor {unknown[0]!r}: choose among {', '.join(BASELINES)}."
+        )
+    policy = load_policy(args.policy or DEFAULT)
+    tasks = get_tasks(
+        args.dataset, args.split, size=args.size, num_tasks=args.tasks or 50, data_dir=args.data_dir
+    )
+    targets = [Target("grad_norm", eps) for eps in args.grad_targets]
+    targets += [Target("value", f) for f in args.value_targets]
+    competitors = [
+        policy_competitor(FAVOURITE, policy, guard=args.guard),
+        *(BASELINES[name] for name in names),
+    ]
+    settings = {
+        "policy": str(args.policy or DEFAULT), "dataset": tasks.name, "split": args.split,
+        "max_iters": args.max_iters, "guard": args.guard,
+    }  # fmt: skip
+    return race_and_report(
+        tasks, competitors, targets, args.out, console(args), settings, max_iters=args.max_iters
+    )
+
+
+def race_and_report(
+    tasks: Any,
+    competitors: Sequence[Any],
+    targets: Sequence[Any],
+    folder: Path,
+    out: Console,
+    settings: dict[str, Any],
+    *,
+    max_iters: int,
+) -> dict[str, Any]:
+    """Races with a progress bar, prints the tables, and writes report and figures to `folder`."""
+    from jax_lbfgs_pi import evaluation
+    from jax_lbfgs_pi.files import write_atomically
+
+    _claim(folder, settings)
+    with progress_bar() as bar:
+        task = bar.add_task("racing", total=len(tasks) * len(competitors))
+        results = evaluation.race(
+            tasks,
+            competitors,
+            max_iters=max_iters,
+            out=folder / "runs",
+            on_run=lambda index, name: bar.update(task, advance=1, description=f"{name:<11}"),
+        )
+    for table in evaluation.rich_tables(results, FAVOURITE, targets):
+        out.print(table)
+    figures = {
+        "curves.png": evaluation.curves(results, FAVOURITE),
+        "advantage.png": evaluation.advantage_boxes(results, FAVOURITE),
+    }
+    for name, figure in figures.items():
+        evaluation.save_figure(figure, folder / name)
+    report = {
+        **evaluation.as_json(results, FAVOURITE, targets),
+        "settings": settings,
+        "provenance": provenance(),
+    }
+    write_atomically(folder / "report.md", evaluation.markdown(results, FAVOURITE, targets))
+    write_atomically(folder / "report.json", json.dumps(report, indent=2))
+    out.print(f"{len(results)} tasks of {tasks.name}. Report and figures: {folder}")
+    return report
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Refuses a folder with the results of another race, which must not be mixed with these."""
+    from jax_lbfgs_pi.files import write_atomically
+
+    path, text = folder / "settings.json", json.dumps(settings, indent=2, sort_keys=True)
+    if path.is_file() and path.read_text() != text:
+        raise ValueError(
+            f"The folder {str(folder)!r} holds the results of another race (see its "
+            f"settings.json): choose another with --out, or delete it."
+        )
+    write_atomically(path, text)

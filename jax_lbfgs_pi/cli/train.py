@@ -1,0 +1,136 @@
+"""`lbfgs-pi train`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from jax_lbfgs_pi.cli.common import (
+    add_output_options,
+    add_task_options,
+    console,
+    progress_bar,
+    provenance,
+)
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "train",
+        help="meta-train a step-size policy",
+        description="Meta-trains a policy by truncated backpropagation through time, and writes "
+        "policy.safetensors, log.jsonl and loss.png. `--preset paper --dataset mnist` is the "
+        "paper's training: one task at a time, the clip as a convex optimization layer.",
+    )
+    add_task_options(parser)
+    parser.add_argument(
+        "--preset", choices=("fast", "paper"), default="fast",
+        help="fast maps over a batch of tasks, with the closed-form clip layer (default)",
+    )  # fmt: skip
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the tasks")
+    parser.add_argument(
+        "--clip-layer", choices=("cvx", "implicit", "clip"), help="how the clip is differentiated"
+    )
+    parser.add_argument("--learn-limits", action="store_true", help="learn τ_m and τ_M too")
+    parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
+    parser.add_argument(
+        "--init-from", metavar="POLICY", help="go on from a policy: a shipped one's name, or a file"
+    )
+    add_output_options(parser, "runs/train")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs the subcommand."""
+    from jax_lbfgs_pi.pretrained import load_policy
+    from jax_lbfgs_pi.tasks.suites import get_tasks
+    from jax_lbfgs_pi.training.config import get_preset
+
+    policy = load_policy(args.init_from) if args.init_from else None
+    changes = {"num_epochs": args.epochs, "clip_layer": args.clip_layer, "seed": args.seed}
+    if args.learn_limits:
+        changes["learn_limits"] = True
+    config = get_preset(args.preset, **{k: v for k, v in changes.items() if v is not None})
+    tasks = get_tasks(
+        args.dataset, "train", size=args.size, num_tasks=args.tasks, data_dir=args.data_dir
+    )
+    summary = train(tasks, config, args.out, policy=policy)
+    out = console(args)
+    out.print(epoch_table(summary))
+    out.print(f"Policy, log and figure: {args.out}")
+    out.print(f"Race it: lbfgs-pi race --dataset {args.dataset} --policy {summary['policy']}")
+    return summary
+
+
+def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[str, Any]:
+    """Trains with a progress bar, and writes everything to `folder`; returns the summary."""
+    from jax_lbfgs_pi.evaluation.figures import loss_curve, save_figure
+    from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.pretrained import save_policy
+    from jax_lbfgs_pi.training import meta_train
+
+    groups = -(-len(tasks) // config.tasks_per_step)
+    with progress_bar() as bar:
+        task = bar.add_task("training", total=config.num_epochs * groups)
+
+        def on_step(record: Any) -> None:
+            groups_done = record.epoch * groups + record.group
+            # A run that resumes starts with its bar where it had stopped.
+            bar.update(task, completed=groups_done + (record.unroll + 1) / config.unrolls_per_start)
+            bar.update(task, description=f"epoch {record.epoch + 1}, F {record.loss:.3g}")
+
+        trained, log = meta_train(
+            tasks, config, policy=policy, checkpoint_dir=folder, on_step=on_step
+        )
+        bar.update(task, completed=config.num_epochs * groups)
+    path = save_policy(trained, folder / "policy")
+    losses = np.array([record.loss for record in log.records])
+    epochs = np.array([record.epoch for record in log.records])
+    save_figure(loss_curve(losses, epochs, f"Meta-training on {tasks.name}"), folder / "loss.png")
+    first = [record.unroll == 0 for record in log.records]
+    summary = {
+        "policy": str(path),
+        "tasks": tasks.name,
+        "num_tasks": len(tasks),
+        "clip_layer": config.clip_layer,
+        "outer_steps": len(log.records),
+        "skipped": log.num_skipped,
+        "seconds_per_outer_step": log.seconds_per_step,
+        "seconds": float(sum(record.seconds for record in log.records)),
+        "epochs": [
+            {
+                "loss": log.by_epoch()[epoch],
+                "first_unroll": float(np.nanmean(losses[(epochs == epoch) & first])),
+                "last_value": log.by_epoch("last_value")[epoch],
+                "skipped": sum(r.num_skipped for r in log.records if r.epoch == epoch),
+                "outer_steps": int(np.sum(epochs == epoch)),
+            }
+            for epoch in range(config.num_epochs)
+        ],
+        "provenance": provenance(),
+    }
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=2))
+    return summary
+
+
+def epoch_table(summary: dict[str, Any]) -> Table:
+    """The loss by epoch, at most about twenty lines."""
+    seconds = summary["seconds_per_outer_step"]
+    table = Table(
+        title=f"{summary['outer_steps']} outer steps, {seconds:.3f} s each with "
+        f"'{summary['clip_layer']}', {summary['skipped']} unrolls skipped",
+        title_justify="left",
+    )
+    for name in ("epoch", "F, first unrolls", "F, all unrolls", "f(x_K)", "steps", "skipped"):
+        table.add_column(name, justify="right")
+    epochs = summary["epochs"]
+    stride = max(1, len(epochs) // 20)
+    for i in sorted({*range(0, len(epochs), stride), len(epochs) - 1}):
+        row = epochs[i]
+        numbers = (f"{row[key]:.4g}" for key in ("first_unroll", "loss", "last_value"))
+        table.add_row(str(i + 1), *numbers, str(row["outer_steps"]), str(row["skipped"]))
+    return table

@@ -1,0 +1,130 @@
+"""Figures of a race: curves of a few tasks, and box plots of I_a over all."""
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jax_lbfgs_pi.evaluation.race import Results, Run
+from jax_lbfgs_pi.evaluation.statistics import advantage
+from jax_lbfgs_pi.files import write_atomically
+
+# Okabe & Ito's colours, which the colour-blind can tell apart; black is the favourite's.
+_COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442"]
+_DASHES = ["-", "--", "-.", ":", "--", "-.", ":", "-"]
+
+
+def _style(names: list[str], name: str) -> dict[str, object]:
+    i = names.index(name)
+    colour, dash = _COLOURS[i % len(_COLOURS)], _DASHES[i % len(_DASHES)]
+    return {"color": colour, "linestyle": dash, "linewidth": 1.8 if i == 0 else 1.2, "zorder": -i}
+
+
+def _finish(axes: Axes, **labels: str) -> None:
+    axes.set(**labels)
+    axes.grid(visible=True, alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def curves(results: Results, favourite: str, *, num_tasks: int = 3) -> Figure:
+    """f(x_k) against iterations and against seconds, and t_k, for the first tasks.
+
+    Args:
+      results: of a race.
+      favourite: drawn first and thickest.
+      num_tasks: a column for each.
+    """
+    num_tasks = min(num_tasks, len(results))
+    names = [favourite, *(name for name in results[0] if name != favourite)]
+    stepping = [n for n in (favourite, "L-BFGS-BTLS") if n in names]
+    figure = Figure(figsize=(3.6 * num_tasks + 0.4, 8.4), layout="constrained")
+    grid = figure.subplots(3, num_tasks, squeeze=False)
+    for column, runs in zip(grid.T, results, strict=False):
+        for name in names:
+            run, style = runs[name], _style(names, name)
+            values = np.where(np.isfinite(run.value), run.value, np.nan)
+            column[0].semilogy(values, label=name, **style)
+            column[1].semilogy(run.seconds, values, **style)
+            if name in stepping:
+                column[2].semilogy(run.step_size, label=name, **style)
+        # A run that blows up must not flatten all others.
+        for axes in column[:2]:
+            axes.set_ylim(*_value_limits(runs))
+        column[1].set_xlim(0, _time_limit(runs))
+        _finish(column[0], xlabel="iteration k")
+        _finish(column[1], xlabel="wall-clock time (s)")
+        _finish(column[2], xlabel="iteration k")
+    for index, axes in enumerate(grid[0]):
+        axes.set_title(f"task {index}")
+    for axes, label in zip(grid[:, 0], ("f(x$_k$)", "f(x$_k$)", "step size t$_k$"), strict=True):
+        axes.set_ylabel(label)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def _value_limits(runs: dict[str, Run]) -> tuple[float, float]:
+    least = min(float(np.nanmin(run.value)) for run in runs.values())
+    start = next(iter(runs.values())).value[0]
+    return 0.5 * max(least, 1e-12), 5.0 * start
+
+
+def _time_limit(runs: dict[str, Run]) -> float:
+    return 1.05 * float(np.median([run.seconds[-1] for run in runs.values()]))
+
+
+def advantage_boxes(results: Results, favourite: str) -> Figure:
+    """Box plots of I_a = ln(f_a / f_π), f the least value of a run (paper, Fig. 5).
+
+    Boxes span the quartiles, whiskers 5 % to 95 % of the tasks.
+    """
+    rivals = [name for name in results[0] if name != favourite]
+    figure = Figure(figsize=(1.3 * len(rivals) + 1.2, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.boxplot(
+        [advantage(results, favourite, name) for name in rivals],
+        whis=(5, 95),
+        widths=0.55,
+        flierprops={"marker": ".", "markersize": 3, "alpha": 0.5},
+        medianprops={"color": _COLOURS[4], "linewidth": 1.6},
+    )
+    axes.set_xticks(range(1, len(rivals) + 1), rivals)
+    axes.axhline(0.0, color="0.4", linewidth=0.8)
+    _finish(
+        axes,
+        ylabel=f"I$_a$ = ln( f$_a$ / f$_π$ )   (above 0: {favourite} is lower)",
+        title=f"Least value found, {len(results)} tasks",
+    )
+    axes.yaxis.label.set_size(9)
+    return figure
+
+
+def loss_curve(losses: np.ndarray, epochs: np.ndarray, title: str) -> Figure:
+    """The loss of each outer step, and its median over each epoch.
+
+    Args:
+      losses: of each outer step, shape `(steps,)`; NaN where it was skipped.
+      epochs: the epoch of each, shape `(steps,)`.
+      title: of the figure.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    steps = np.arange(len(losses))
+    axes.semilogy(steps, losses, ".", color=_COLOURS[2], markersize=3, label="outer step")
+    centres = [steps[epochs == e].mean() for e in np.unique(epochs)]
+    medians = [np.nanmedian(losses[epochs == e]) for e in np.unique(epochs)]
+    axes.semilogy(centres, medians, "o-", color=_COLOURS[0], markersize=4, label="epoch median")
+    axes.legend(frameon=False)
+    _finish(axes, xlabel="outer step", ylabel="loss F", title=title)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Writes a figure as PNG, atomically; returns the path."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    write_atomically(path, buffer.getvalue())
+    return Path(path)

@@ -1,0 +1,135 @@
+"""What a race says: first hits, wins and ties, and the index I_a. Pure functions of the runs."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from jax_lbfgs_pi.evaluation.race import Results, Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A criterion that a run meets at its first iterate with `quantity` below `level`.
+
+    Attributes:
+      quantity: `grad_norm` (the paper's) or `value`.
+      level: the threshold.
+    """
+
+    quantity: str
+    level: float
+
+    def __str__(self) -> str:
+        symbol = {"grad_norm": "‖g‖", "value": "f"}[self.quantity]
+        return f"{symbol}<{self.level:.0e}".replace("e-0", "e-")
+
+
+def first_hit(run: Run, target: Target, cost: str) -> float:
+    """The cost at which a run first meets a target; infinity if it never does.
+
+    Args:
+      run: the run.
+      target: the criterion.
+      cost: `num_evals`, `seconds`, or `iterations`.
+    """
+    hits = np.flatnonzero(getattr(run, target.quantity) < target.level)
+    if hits.size == 0:
+        return math.inf
+    return float(hits[0]) if cost == "iterations" else float(getattr(run, cost)[hits[0]])
+
+
+def first_hits(results: Results, name: str, target: Target, cost: str) -> np.ndarray:
+    """`first_hit` of one competitor on every task, shape `(num_tasks,)`."""
+    return np.array([first_hit(runs[name], target, cost) for runs in results])
+
+
+def wins_and_ties(
+    results: Results, name: str, against: str, target: Target, cost: str
+) -> tuple[float, float]:
+    """W and T of Table 1: the shares of tasks, in percent, where `name` met the target first, and
+    where both met it at the same cost or neither did.
+    """
+    mine, theirs = (first_hits(results, who, target, cost) for who in (name, against))
+    return 100 * float(np.mean(mine < theirs)), 100 * float(np.mean(mine == theirs))
+
+
+def least_value(run: Run) -> float:
+    """min_k f(x_k), over the finite values."""
+    finite = run.value[np.isfinite(run.value)]
+    return float(np.min(finite)) if finite.size else math.inf
+
+
+def advantage(results: Results, name: str, against: str) -> np.ndarray:
+    """I_a = ln(f_a / f_π) of paper eq. 8 for each task, f the least value: positive favours `name`.
+
+    Values below 1e-300 count as that.
+    """
+    pairs = [(least_value(runs[against]), least_value(runs[name])) for runs in results]
+    return np.array([math.log(max(a, 1e-300)) - math.log(max(p, 1e-300)) for a, p in pairs])
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """One competitor's line in the report.
+
+    Attributes:
+      name: the competitor.
+      median_cost: for each target the median cost over all tasks; infinity if most never meet it.
+      reached: for each target the share of tasks that meet it, in percent.
+      wins, ties: of the favourite against this competitor for each target, in percent; NaN for the
+        favourite itself.
+      advantage: the median of I_a; NaN for the favourite itself.
+      ms_per_eval: median milliseconds for one evaluation, everything included.
+    """
+
+    name: str
+    median_cost: list[float]
+    reached: list[float]
+    wins: list[float]
+    ties: list[float]
+    advantage: float
+    ms_per_eval: float
+
+
+def summarize(
+    results: Results, favourite: str, targets: Sequence[Target], cost: str
+) -> list[Summary]:
+    """The report's lines, the favourite's first.
+
+    Args:
+      results: of a race.
+      favourite: the competitor that the others are held against, L-BFGS-π.
+      targets: the criteria.
+      cost: `num_evals`, `seconds` or `iterations`.
+    """
+    names = [favourite, *(name for name in results[0] if name != favourite)]
+    lines = []
+    for name in names:
+        hits = [first_hits(results, name, target, cost) for target in targets]
+        pairs = [
+            wins_and_ties(results, favourite, name, target, cost)
+            if name != favourite
+            else (math.nan, math.nan)
+            for target in targets
+        ]
+        lines.append(
+            Summary(
+                name=name,
+                # The median of order statistics, as a mean of two could be infinite minus infinite.
+                median_cost=[float(np.sort(h)[(len(h) - 1) // 2]) for h in hits],
+                reached=[100 * float(np.mean(np.isfinite(h))) for h in hits],
+                wins=[w for w, _ in pairs],
+                ties=[t for _, t in pairs],
+                advantage=(
+                    math.nan
+                    if name == favourite
+                    else float(np.median(advantage(results, favourite, name)))
+                ),
+                ms_per_eval=float(
+                    np.median([1e3 * r[name].seconds[-1] / r[name].num_evals[-1] for r in results])
+                ),
+            )
+        )
+    return lines
