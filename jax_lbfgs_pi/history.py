@@ -5,7 +5,7 @@ rolled or ravelled. Beside them stand their inner products (the Gram matrix of [
 once, from its vectors, when the pair arrives; the vector-free direction needs no others.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +49,7 @@ def init_history(params: Params, memory_size: int) -> History:
       ValueError: if `memory_size` is not a positive integer.
       TypeError: if a leaf of `params` is not real floating-point.
     """
-    if not isinstance(memory_size, int) or memory_size < 1:
-        raise ValueError(f"memory_size must be an integer of at least 1, but got {memory_size!r}.")
+    check_memory_size(memory_size)
     trees.check_floating(params)
 
     def zeros(leaf: Array) -> Array:
@@ -66,6 +65,12 @@ def init_history(params: Params, memory_size: int) -> History:
         yy=gram,
         head=jnp.zeros((), jnp.int32),
     )
+
+
+def check_memory_size(memory_size: Any) -> None:
+    """Raises ValueError unless `memory_size` is a positive integer."""
+    if not isinstance(memory_size, int) or memory_size < 1:
+        raise ValueError(f"memory_size must be an integer of at least 1, but got {memory_size!r}.")
 
 
 def memory_size(history: History) -> int:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.direction import DIRECTIONS
-from jax_lbfgs_pi.history import History, init_history, push
+from jax_lbfgs_pi.history import History, check_memory_size, init_history, push
 from jax_lbfgs_pi.policy import InnerProducts, inner_products
 from jax_lbfgs_pi.pretrained import default_policy
 from jax_lbfgs_pi.trees import Params
@@ -79,8 +79,7 @@ def scale_by_lbfgs_pi(
         if `params` is None, or if gradients and parameters differ in structure or shape.
       TypeError: from `init`, for integer or complex parameters.
     """
-    if not isinstance(memory_size, int) or memory_size < 1:
-        raise ValueError(f"memory_size must be an integer of at least 1, but got {memory_size!r}.")
+    check_memory_size(memory_size)
     if direction not in DIRECTIONS:
         raise ValueError(f"Unknown direction {direction!r}: choose one of {', '.join(DIRECTIONS)}.")
     if guard is not None and not guard >= 0:

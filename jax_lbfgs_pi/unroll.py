@@ -72,11 +72,9 @@ def frozen_value_and_grad(fun: Objective) -> Callable[[Params], tuple[Array, Par
     return value_and_grad
 
 
-def init_inner(
-    tx: optax.GradientTransformation, fun: Objective, params: Params
-) -> InnerState:
+def init_inner(tx: optax.GradientTransformation, fun: Objective, params: Params) -> InnerState:
     """The state before the first step: one evaluation of `fun`, and an empty memory."""
-    value, grads = frozen_value_and_grad(fun)(params)
+    value, grads = jax.value_and_grad(fun)(params)
     return InnerState(params, value, grads, tx.init(params))
 
 
@@ -95,23 +93,27 @@ def unroll(
     fun: Objective,
     state: InnerState,
     num_steps: int,
+    *,
+    freeze_grads: bool = True,
 ) -> tuple[InnerState, UnrollTrajectory]:
     """Takes `num_steps` steps of `tx` on `fun`, one evaluation each.
 
-    Differentiable with respect to everything that `tx` closes over, a policy above all; the inner
-    gradients count as constants (`frozen_value_and_grad`).
+    Differentiable with respect to everything that `tx` closes over, a policy above all.
 
     Args:
       tx: the inner optimizer; needs no line search.
       fun: the objective, from parameters to a scalar.
       state: from `init_inner`, or from an earlier unroll.
       num_steps: K, static.
+      freeze_grads: whether the inner gradients count as constants (`frozen_value_and_grad`), as in
+        the paper; else backpropagation goes through them too, at the cost of a Hessian-vector
+        product for each step.
 
     Returns:
       The state after the last step, and the trajectory.
     """
     tx = optax.with_extra_args_support(tx)
-    evaluate = frozen_value_and_grad(fun)
+    evaluate = (frozen_value_and_grad if freeze_grads else jax.value_and_grad)(fun)
 
     def step(state: InnerState, _: None) -> tuple[InnerState, UnrollTrajectory]:
         updates, opt_state = tx.update(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jax_lbfgs_pi.trees import Params
 
 
+@runtime_checkable
 class Task(Protocol):
     """An optimization problem up to its data and starting point.
 

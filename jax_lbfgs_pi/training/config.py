@@ -1,9 +1,12 @@
 """The settings of a meta-training run, and the presets."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.clip import get_clip_layer
@@ -25,6 +28,12 @@ LOSSES: dict[str, Callable[[Float[Array, " K"]], Float[Array, ""]]] = {
 }
 
 
+OPTIMIZERS: dict[str, Callable[[float], optax.GradientTransformation]] = {
+    "adadelta": functools.partial(optax.adadelta, rho=0.9, eps=1e-6),
+    "adam": optax.adam,
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MetaTrainConfig:
     """Settings of `meta_train`; the defaults are the paper's (SPEC §4).
@@ -38,8 +47,13 @@ class MetaTrainConfig:
       keep_memory: whether the curvature pairs survive from one outer step to the next, detached.
       clip_layer: how the clip is differentiated: `cvx`, `implicit` or `clip`.
       loss: `sum` (the paper's Σ f(x_k)) or `mean_log`.
-      learning_rate, rho, eps: ADADELTA's.
+      freeze_grads: whether backpropagation takes the inner gradients as constants, as the paper
+        does; false follows the true derivative of F.
+      optimizer: `adadelta` (ρ = 0.9, ε = 1e-6) or `adam`, of θ.
+      learning_rate: the optimizer's.
       grad_tol: a task is left once its gradient norm is below this.
+      max_grad_norm: greatest norm of a task's θ-gradient, which is scaled down to it; infinity for no
+        limit.
       divergence_factor: an unroll whose mean f exceeds this times f(x0) leaves θ alone, as one that
         is not finite does; infinity turns that off.
       learn_limits: whether τ_m and τ_M are learned; ignored when training goes on from a policy.
@@ -54,11 +68,12 @@ class MetaTrainConfig:
     keep_memory: bool = False
     clip_layer: str = "cvx"
     loss: str = "sum"
+    freeze_grads: bool = True
+    optimizer: str = "adadelta"
     learning_rate: float = 1.0
-    rho: float = 0.9
-    eps: float = 1e-6
     grad_tol: float = 1e-10
-    divergence_factor: float = 10.0
+    max_grad_norm: float = math.inf
+    divergence_factor: float = math.inf
     learn_limits: bool = False
     seed: int = 0
 
@@ -68,13 +83,26 @@ class MetaTrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}.")
         get_clip_layer(self.clip_layer)
-        if self.loss not in LOSSES:
-            raise ValueError(f"Unknown loss {self.loss!r}: choose one of {', '.join(LOSSES)}.")
+        for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"Unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}."
+                )
 
 
 PRESETS = {
     "paper": MetaTrainConfig(),
-    "fast": MetaTrainConfig(num_epochs=20, tasks_per_step=4, clip_layer="implicit"),
+    "fast": MetaTrainConfig(
+        num_epochs=20,
+        unrolls_per_start=2,
+        tasks_per_step=6,
+        clip_layer="implicit",
+        freeze_grads=False,
+        optimizer="adam",
+        learning_rate=3e-3,
+        max_grad_norm=10.0,
+        divergence_factor=1.0,
+    ),
 }
 
 

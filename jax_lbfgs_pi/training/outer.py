@@ -1,5 +1,6 @@
 """One outer step: unroll, backpropagate, move θ (paper §5)."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.policy import Policy, StepSizePolicy
 from jax_lbfgs_pi.tasks.base import Task
-from jax_lbfgs_pi.training.config import LOSSES, MetaTrainConfig
+from jax_lbfgs_pi.training.config import LOSSES, OPTIMIZERS, MetaTrainConfig
 from jax_lbfgs_pi.transform import lbfgs_pi
 from jax_lbfgs_pi.unroll import InnerState, UnrollTrajectory, init_inner, unroll
 
@@ -22,7 +23,7 @@ class OuterState(NamedTuple):
 
     Attributes:
       theta: the policy network's variables.
-      opt_state: ADADELTA's accumulators.
+      opt_state: its optimizer's.
     """
 
     theta: Any
@@ -79,9 +80,20 @@ def outer_loss(
     tx = lbfgs_pi(Policy(theta, network), memory_size=config.memory_size, guard=None)
     if not config.keep_memory:
         inner = inner._replace(opt_state=tx.init(inner.params))
-    end, trajectory = unroll(tx, partial(_objective, task, data), inner, config.unroll_length)
+    end, trajectory = unroll(
+        tx,
+        partial(_objective, task, data),
+        inner,
+        config.unroll_length,
+        freeze_grads=config.freeze_grads,
+    )
     loss = LOSSES[config.loss](trajectory.value)
     return loss, (end, trajectory)
+
+
+def _clip_by_norm(grads: Any, limit: float) -> Any:
+    clipped, _ = optax.clip_by_global_norm(limit).update(grads, optax.EmptyState())
+    return clipped
 
 
 def _objective(task: Task, data: Any, params: trees.Params) -> Array:
@@ -90,7 +102,7 @@ def _objective(task: Task, data: Any, params: trees.Params) -> Array:
 
 def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig) -> OuterStep:
     """Compiles the parts of meta-training for one task and one policy architecture."""
-    optimizer = optax.adadelta(config.learning_rate, rho=config.rho, eps=config.eps)
+    optimizer = OPTIMIZERS[config.optimizer](config.learning_rate)
     loss_and_grad = jax.value_and_grad(
         partial(outer_loss, network=network, task=task, config=config), has_aux=True
     )
@@ -128,14 +140,12 @@ def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig
         (loss, (end, trajectory)), grads = over_tasks(loss_and_grad, (None, 0, 0))(
             outer.theta, inner, data
         )
-        per_leaf = [
-            jnp.all(jnp.isfinite(leaf), axis=range(1, leaf.ndim)) for leaf in jax.tree.leaves(grads)
-        ]
-        finite = jnp.isfinite(loss) & jnp.all(jnp.stack(per_leaf), axis=0)
-        # One such gradient, finite but huge, would freeze θ for hundreds of steps: that is how long
-        # ADADELTA's running mean of squares takes to forget it.
+        # The squares too must be finite: the optimizer of θ keeps a running mean of them, which an
+        # infinity would never leave.
+        squares = jax.vmap(lambda g: optax.tree.norm(g, squared=True))(grads)
         mean_value = jnp.mean(trajectory.value, axis=1)
-        counted = finite & (mean_value <= config.divergence_factor * jnp.abs(start_value))
+        diverged = mean_value > config.divergence_factor * jnp.abs(start_value)
+        counted = jnp.isfinite(loss) & jnp.isfinite(squares) & ~diverged
         weights = (counted & alive).astype(loss.dtype)
         total = jnp.sum(weights)
 
@@ -143,6 +153,8 @@ def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig
             mask = weights.reshape(-1, *(1,) * (leaf.ndim - 1))
             return jnp.sum(jnp.where(mask > 0, leaf, 0.0), axis=0) / jnp.maximum(total, 1.0)
 
+        if math.isfinite(config.max_grad_norm):
+            grads = jax.vmap(lambda g: _clip_by_norm(g, config.max_grad_norm))(grads)
         updates, opt_state = optimizer.update(
             jax.tree.map(mean, grads), outer.opt_state, outer.theta
         )
