@@ -56,13 +56,14 @@ def init_history(params: Params, memory_size: int) -> History:
         return jnp.zeros((memory_size, *jnp.shape(leaf)), jnp.result_type(leaf))
 
     dtype = trees.scalar_dtype(jax.tree.map(jnp.asarray, params))
-    gram = jnp.zeros((memory_size, memory_size), dtype)
+    # Three arrays, not one thrice: a buffer that is there twice could not be donated.
+    ss, sy, yy = (jnp.zeros((memory_size, memory_size), dtype) for _ in range(3))
     return History(
         s=jax.tree.map(zeros, params),
         y=jax.tree.map(zeros, params),
-        ss=gram,
-        sy=gram,
-        yy=gram,
+        ss=ss,
+        sy=sy,
+        yy=yy,
         head=jnp.zeros((), jnp.int32),
     )
 

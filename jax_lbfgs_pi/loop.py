@@ -130,24 +130,30 @@ def make_loop(
         out = jax.eval_shape(fun, params)
         _check_scalar(out, has_aux)
         value, aux = out if has_aux else (out, None)
-        nans = jnp.full((max_iters + 1,), jnp.nan, value.dtype)
-        zero = jnp.zeros((), jnp.int32)
+        dtype = trees.scalar_dtype(params)
+
+        def zero() -> Array:
+            return jnp.zeros((), jnp.int32)
+
+        def nans(dtype: Any) -> Array:
+            return jnp.full((max_iters + 1,), jnp.nan, dtype)
+
         return LoopState(
             params=params,
             opt_state=tx.init(params),
             best=Best(
                 params=params,
                 value=jnp.full((), jnp.inf, value.dtype),
-                grad_norm=jnp.full((), jnp.inf, trees.scalar_dtype(params)),
+                grad_norm=jnp.full((), jnp.inf, dtype),
                 aux=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux),
             ),
-            num_iters=zero,
-            num_evals=zero,
-            status=zero,
+            num_iters=zero(),
+            num_evals=zero(),
+            status=zero(),
             trajectory=Trajectory(
-                value=nans,
-                grad_norm=nans.astype(trees.scalar_dtype(params)),
-                step_size=nans.astype(trees.scalar_dtype(params)),
+                value=nans(value.dtype),
+                grad_norm=nans(dtype),
+                step_size=nans(dtype),
                 num_evals=jnp.zeros((max_iters + 1,), jnp.int32),
             ),
         )

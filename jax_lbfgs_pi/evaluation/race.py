@@ -68,7 +68,7 @@ def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float)
             lambda s: parts.running(s) & (s.num_iters < until), parts.body, state
         )
 
-    # `init` makes no evaluation, and its buffers are copies: they may be donated.
+    # The starting point stands twice in the state, and is the caller's: copies can be donated.
     start = jax.jit(lambda data, x0: jax.tree.map(jax.numpy.copy, loop(data).init(x0)))
     return _Compiled(start, jax.jit(advance, donate_argnums=0))
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -86,12 +87,13 @@ class TaskSet:
             raise IndexError(f"Task {index} of {len(self)}.")
         row = np.asarray(self.rows)[index]
         data = self.decode(jax.tree.map(lambda leaf: leaf[row], self.data))
-        return data, self.task.init(jax.random.fold_in(jax.random.key(self.seed), index))
+        x0 = self.task.init(jax.random.fold_in(jax.random.key(self.seed), index))
+        return jax.tree.map(jnp.asarray, data), x0
 
     def stack(self, indices: Sequence[int] | np.ndarray) -> tuple[Any, Params]:
         """The data and the starting points of several tasks, along a new leading axis."""
         items = [self[int(i)] for i in indices]
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *items)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *items)
 
     def take(self, num_tasks: int) -> "TaskSet":
         """The first `num_tasks` tasks, or all if there are fewer."""

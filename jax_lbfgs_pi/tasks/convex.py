@@ -25,7 +25,7 @@ class Quadratic:
         """x0 ~ N(0, 1), i.i.d."""
         return jax.random.normal(key, (self.dim,))
 
-    def loss(self, params: Float[Array, " n"], data: dict[str, Array]) -> Float[Array, ""]:
+    def loss(self, params: Float[Array, " n"], data: dict[str, Any]) -> Float[Array, ""]:
         """f(x)."""
         r = params - data["c"]
         return 0.5 * r @ (data["A"] @ r)
@@ -47,7 +47,7 @@ class LogisticRegression:
         """x0 ~ N(0, 1), i.i.d."""
         return jax.random.normal(key, (self.dim,))
 
-    def loss(self, params: Float[Array, " n"], data: dict[str, Array]) -> Float[Array, ""]:
+    def loss(self, params: Float[Array, " n"], data: dict[str, Any]) -> Float[Array, ""]:
         """Mean of ln(1 + exp(-z xᵀX)) plus the regularizer."""
         margins = data["z"] * (data["X"] @ params)
         return jnp.mean(jax.nn.softplus(-margins)) + 0.5 * self.l2 * params @ params

@@ -75,7 +75,7 @@ class Classification:
             for k, leaf in zip(keys, leaves, strict=True)
         )
 
-    def loss(self, params: Params, data: dict[str, Array]) -> Float[Array, ""]:
+    def loss(self, params: Params, data: dict[str, Any]) -> Float[Array, ""]:
         """Mean cross-entropy over all N images, in nats."""
         logits = self.network.apply(params, data["images"])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, data["labels"])  # type: ignore[arg-type]
