@@ -1,6 +1,4 @@
-"""The competitors, as optax optimizers: the paper's four, tuned as it tuned them (SPEC §6), and what
-a user would reach for today.
-"""
+"""The competitors, as optax optimizers: the paper's four, tuned as it tuned them, and today's."""
 
 import dataclasses
 import math
@@ -33,7 +31,7 @@ def adam(learning_rate: float = 0.03) -> optax.GradientTransformation:
 
 
 def rmsprop(learning_rate: float = 0.01) -> optax.GradientTransformation:
-    """RMSProp in PyTorch's form (decay 0.99, ε outside the root), with the paper's learning rate."""
+    """RMSProp in PyTorch's form (decay 0.99, ε outside the root), at the paper's learning rate."""
     return optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False)
 
 

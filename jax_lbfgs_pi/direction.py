@@ -14,7 +14,7 @@ from jax_lbfgs_pi.trees import Params
 
 
 def two_loop_direction(grads: Params, history: History) -> Params:
-    """d = -H g by the two-loop recursion (paper, Algorithm 1).
+    """D = -H g by the two-loop recursion (paper, Algorithm 1).
 
     The reference: 4m passes over the parameters, one after the other. `gram_direction` gives the
     same vector in two.
@@ -54,7 +54,7 @@ def two_loop_direction(grads: Params, history: History) -> Params:
 
 
 def gram_direction(grads: Params, history: History) -> Params:
-    """d = -H g in vector-free form (Chen, Wang & Zhou, "Large-scale L-BFGS using MapReduce", 2014).
+    """D = -H g in vector-free form (Chen, Wang & Zhou, "Large-scale L-BFGS using MapReduce", 2014).
 
     The recursion runs on the coefficients of d over [S, Y, g]: one pass over the history for its
     products with g, O(m²) arithmetic, one pass for the combination. With R the upper triangle of
@@ -98,7 +98,9 @@ def direction_coefficients(
     # A skipped pair becomes a row and column of the identity with right-hand side 0: it gets the
     # coefficients 0 and touches no other pair.
     both = valid[:, None] & valid[None, :]
-    upper = jnp.triu(jnp.where(both, sy, 0.0)) + jnp.diag(jnp.where(valid, 0.0, 1.0).astype(sy.dtype))
+    upper = jnp.triu(jnp.where(both, sy, 0.0)) + jnp.diag(
+        jnp.where(valid, 0.0, 1.0).astype(sy.dtype)
+    )
     yy = jnp.where(both, yy, 0.0)
     s_g, y_g = jnp.where(valid, s_g, 0.0), jnp.where(valid, y_g, 0.0)
 

@@ -1,8 +1,8 @@
 """The window of the last m curvature pairs, and the inner products between them.
 
 The pairs live in a ring buffer: a new pair overwrites the oldest one in place, and nothing is ever
-rolled or ravelled. Beside them stand their inner products (the Gram matrix of [S, Y]), each computed
-once, from its vectors, when the pair arrives; the vector-free direction needs no others.
+rolled or ravelled. Beside them stand their inner products (the Gram matrix of [S, Y]), each
+computed once, from its vectors, when the pair arrives; the vector-free direction needs no others.
 """
 
 from typing import Any, NamedTuple

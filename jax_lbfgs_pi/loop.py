@@ -51,7 +51,7 @@ class Trajectory(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best visited iterate: the parameters of least f, f and the gradient norm there, and aux."""
+    """The best visited iterate: parameters, f, gradient norm and auxiliary output there."""
 
     params: Params
     value: Float[Array, ""]
@@ -116,7 +116,7 @@ def make_loop(
     def value_fn(params: Params) -> Array:
         return fun(params)[0] if has_aux else fun(params)
 
-    def evaluate(params: Params, opt_state: Any) -> tuple[Array, Any, Params]:
+    def evaluate(params: Params, opt_state: Any) -> tuple[Any, Any, Params]:
         if not has_aux and _search_steps(opt_state) is not None:
             value, grads = optax.value_and_grad_from_state(fun)(params, state=opt_state)
             return value, None, grads
@@ -209,9 +209,9 @@ def _search_steps(opt_state: Any) -> Array | None:
 def _check_scalar(out: Any, has_aux: bool) -> None:
     if has_aux and not (isinstance(out, tuple) and len(out) == 2):
         raise TypeError("With has_aux=True the objective must return a pair (value, aux).")
-    value = out[0] if has_aux else out
-    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
-    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+    value: Any = out[0] if has_aux else out
+    is_scalar = getattr(value, "shape", None) == ()
+    if not is_scalar or not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(
             f"The objective must return a real floating-point scalar, but it returns {value}."
         )

@@ -61,7 +61,8 @@ def minimize(
       max_iters: the greatest number of steps.
       tol: stop where the 2-norm of the gradient is below this.
       has_aux: whether `fun` returns a pair.
-      direction, guard: as in `lbfgs_pi`.
+      direction: `gram` or `two_loop`, as in `lbfgs_pi`.
+      guard: the greatest tolerated rise of f, as in `lbfgs_pi`.
 
     Returns:
       A `MinimizeResult`.

@@ -56,13 +56,14 @@ def log_features(products: InnerProducts) -> Float[Array, "16"]:
     (paper, Fig. 1; its `min` is a misprint).
     """
     p = products
-    matrix = jnp.stack(
-        [p.dd, -p.dg, -p.ds, -p.dy]
-        + [p.dg, p.gg, -p.gs, -p.gy]
-        + [p.ds, p.gs, p.ss, -p.sy]
-        + [p.dy, p.gy, p.sy, p.yy]
-    )
-    return jnp.log(jnp.maximum(matrix, LOG_FLOOR))
+    matrix = [
+        [p.dd, -p.dg, -p.ds, -p.dy],
+        [p.dg, p.gg, -p.gs, -p.gy],
+        [p.ds, p.gs, p.ss, -p.sy],
+        [p.dy, p.gy, p.sy, p.yy],
+    ]
+    signed = jnp.stack([entry for row in matrix for entry in row])
+    return jnp.log(jnp.maximum(signed, LOG_FLOOR))
 
 
 def _torch_linear_init(key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any) -> Array:
@@ -102,6 +103,8 @@ class StepSizePolicy(nn.Module):
 
     @nn.compact
     def __call__(self, u0: Float[Array, "16"]) -> Float[Array, ""]:
+        """τ of the features u0."""
+
         def linear(name: str) -> nn.Dense:
             return nn.Dense(
                 self.width,
@@ -114,9 +117,7 @@ class StepSizePolicy(nn.Module):
             )
 
         u1, u2 = linear("linear1")(u0), linear("linear2")(u0)
-        tau_min, tau_max = (
-            jnp.asarray(self._limit(name), u1.dtype) for name in LIMITS
-        )
+        tau_min, tau_max = (jnp.asarray(self._limit(name), u1.dtype) for name in LIMITS)
         # Learned limits that cross would leave the clip without a solution.
         return get_clip_layer(self.clip_layer)(u1, u2, jnp.minimum(tau_min, tau_max), tau_max)
 

@@ -36,7 +36,7 @@ class ScaleByLBFGSPiState(NamedTuple):
       num_retreats: how many updates took a failed step back, an int32 scalar.
     """
 
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     prev_params: Params
     prev_grads: Params
     prev_value: Float[Array, ""]
@@ -60,9 +60,9 @@ def scale_by_lbfgs_pi(
 
     The guard: where the gradient or `value` is not finite, or f rose by more than `guard` times the
     decrease that the last gradient predicted, `|g_{k-1}ᵀs|`, the update goes back nine tenths of
-    the last step and learns nothing from it. The test is free of the scales of f and x. Pass `value`
-    if you have it: without, the rise is taken as `½(g_{k-1} + g_k)ᵀs`, exact on quadratics but too
-    low behind a gradient clip, so none is tolerated, which costs a few percent more steps.
+    the last step and learns nothing from it. The test is free of the scales of f and x. Pass
+    `value` if you have it: without, the rise is taken as `½(g_{k-1} + g_k)ᵀs`, exact on quadratics
+    but too low behind a gradient clip, so none is tolerated, which costs some percent more steps.
 
     Args:
       policy: a `Policy`, or any function from `InnerProducts` to a scalar; None is the best shipped
@@ -109,7 +109,7 @@ def scale_by_lbfgs_pi(
 
     def update(
         updates: Params,
-        state: ScaleByLBFGSPiState,
+        state: Any,
         params: Params | None = None,
         *,
         value: Any = None,
@@ -141,7 +141,7 @@ def scale_by_lbfgs_pi(
         t = jnp.asarray(step_policy(products), dtype)
         out = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)
         new_state = ScaleByLBFGSPiState(
-            count=optax.safe_increment(state.count),
+            count=jnp.asarray(optax.safe_increment(state.count)),
             prev_params=params,
             prev_grads=grads,
             prev_value=jnp.asarray(jnp.inf if value is None else value, dtype),
@@ -209,7 +209,5 @@ def lbfgs_pi(
       >>> bool(jnp.allclose(x, 3.0, atol=1e-3))
       True
     """
-    scale = scale_by_lbfgs_pi(
-        policy, memory_size=memory_size, direction=direction, guard=guard
-    )
+    scale = scale_by_lbfgs_pi(policy, memory_size=memory_size, direction=direction, guard=guard)
     return optax.chain(scale, optax.scale(-1.0))

@@ -82,7 +82,7 @@ def where(condition: Array, a: Params, b: Params) -> Params:
 
 
 def subtract(a: Params, b: Params) -> Params:
-    """a - b, leaf by leaf."""
+    """A - b, leaf by leaf."""
     return jax.tree.map(lambda x, y: x - y, a, b)
 
 

@@ -79,7 +79,7 @@ def init_inner(tx: optax.GradientTransformation, fun: Objective, params: Params)
 
 
 def step_size_of(opt_state: Any) -> Array:
-    """t of the last update if the optimizer reports one as `step_size`, else NaN."""
+    """T of the last update if the optimizer reports one as `step_size`, else NaN."""
     # optax's line searches call it `learning_rate`.
     for name in ("step_size", "learning_rate"):
         found = optax.tree.get_all_with_path(opt_state, name)

@@ -22,7 +22,7 @@ def run(tx, fun, x0, steps, tol=0.0):
 
 
 def in_numpy(fun):
-    """f and its gradient, of and to NumPy arrays."""
+    """F and its gradient, of and to NumPy arrays."""
     evaluate = jax.jit(jax.value_and_grad(fun))
     return lambda x: tuple(np.asarray(a) for a in evaluate(jnp.asarray(x)))
 
@@ -165,7 +165,7 @@ def test_every_search_starts_from_one(rosenbrock_search):
 
 
 def test_backtracking_leaves_forbidden_regions():
-    """x - ln x is NaN for x < 0, where the first unit step would land."""
+    """X - ln x is NaN for x < 0, where the first unit step would land."""
     fun = lambda x: jnp.sum(x - jnp.log(x))  # noqa: E731
     x0 = np.array([0.05, 3.0])
     fs, evals, _ = plain_backtracking(in_numpy(fun), x0, 12)
@@ -219,8 +219,10 @@ def counted_rosenbrock():
 @pytest.mark.parametrize("name", BASELINES)
 def test_as_many_evaluations_are_executed_as_are_counted(name):
     fun, evaluations = counted_rosenbrock()
-    end, trajectory = run(BASELINES[name].make(), fun, jnp.array(X0), 12)
+    end, trajectory = run(BASELINES[name].make(), fun, jnp.array(X0), 30)
     jax.effects_barrier()
+    searches = name in ("L-BFGS-BTLS", "optax.lbfgs")
+    assert (trajectory.num_evals.max() > 31) == searches  # some search took a second trial
     assert int(end.num_evals) == trajectory.num_evals[-1]
     assert len(evaluations) == int(end.num_evals)
 
@@ -271,9 +273,7 @@ def test_a_policy_as_competitor_is_lbfgs_pi(guard):
     policy = lp.cosine_policy()
     competitor = policy_competitor("π", policy, guard=guard)
     assert (competitor.name, competitor.retreats) == ("π", guard is not None)
-    loop = make_loop(
-        competitor.make(), fun, max_iters=20, tol=0.0, retreats=competitor.retreats
-    )
+    loop = make_loop(competitor.make(), fun, max_iters=20, tol=0.0, retreats=competitor.retreats)
     end = jax.lax.while_loop(loop.running, loop.body, loop.init(jnp.array(x0)))
     result = lp.minimize(fun, jnp.array(x0), policy=policy, max_iters=20, tol=0.0, guard=guard)
     np.testing.assert_allclose(end.trajectory.value, result.trajectory.value, rtol=1e-12)

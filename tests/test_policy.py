@@ -29,7 +29,7 @@ def test_features_are_the_logs_of_the_signed_gram_matrix():
 
 
 def test_first_step_features_sit_at_the_floor():
-    """s = y = 0 before the first step."""
+    """S = y = 0 before the first step."""
     V = np.random.default_rng(1).normal(size=(5, 4))
     V[:, 2:] = 0.0
     features = np.asarray(lp.log_features(products_of(V))).reshape(4, 4)

@@ -127,9 +127,7 @@ def test_a_file_can_be_loaded_while_a_function_is_traced(tmp_path):
         return kept[-1](products)
 
     for seed in range(2):
-        np.testing.assert_allclose(
-            step(products_of(seed)), policy(products_of(seed)), rtol=1e-12
-        )
+        np.testing.assert_allclose(step(products_of(seed)), policy(products_of(seed)), rtol=1e-12)
     assert len(kept) == 1  # traced once
     assert_identical(kept[0], policy)  # and no tracer came out of it
     np.testing.assert_allclose(kept[0](products_of(3)), policy(products_of(3)), rtol=1e-14)

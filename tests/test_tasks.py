@@ -442,7 +442,9 @@ def test_a_task_of_ones_own_trains_a_policy():
 
 
 def test_unknown_data_set():
-    with pytest.raises(ValueError, match="Unknown data set 'imagenet': choose one of digits, mnist"):
+    with pytest.raises(
+        ValueError, match="Unknown data set 'imagenet': choose one of digits, mnist"
+    ):
         lp.get_tasks("imagenet", "train")
 
 

@@ -98,7 +98,7 @@ def test_chain_with_clipping():
 
 def test_step_is_read_from_the_parameters_whatever_follows_in_the_chain():
     """With half the step in a later transform, s is half too, and so the products are true."""
-    tx = optax.chain(lp.lbfgs_pi(), optax.scale(0.5))
+    tx = optax.chain(lp.lbfgs_pi(guard=None), optax.scale(0.5))
     params, state = run(tx, PARAMS, 1)
     grads = jax.grad(loss)(params)
     _, state = tx.update(grads, state, params)
@@ -230,7 +230,7 @@ def test_optimistix_minimiser():
 def test_any_function_of_the_products_is_a_policy():
     """The exact step on a quadratic: t = -dᵀg / dᵀAd is not a function of the products; 1/2 is."""
     tx = lp.lbfgs_pi(lambda products: jnp.where(products.ss > 0, 0.25, 0.5))
-    params, state = run(tx, jnp.array([2.0, 4.0]), 2, lambda x: 0.5 * jnp.sum(x**2))
+    params, _ = run(tx, jnp.array([2.0, 4.0]), 2, lambda x: 0.5 * jnp.sum(x**2))
     np.testing.assert_allclose(params, 0.5 * 0.75 * jnp.array([2.0, 4.0]), rtol=1e-12)
 
 
@@ -253,7 +253,7 @@ def test_guard_takes_back_nine_tenths_of_a_step_into_non_finite_numbers():
 
 
 def test_guard_judges_a_rise_by_the_predicted_decrease():
-    """f rises by (L/2 t - 1) t ‖g‖² where t ‖g‖² was predicted: allowed up to `guard` times."""
+    """F rises by (L/2 t - 1) t ‖g‖² where t ‖g‖² was predicted: allowed up to `guard` times."""
     curvature = 10.0
     fun = lambda x: 0.5 * curvature * jnp.sum(x**2)  # noqa: E731
     ratio = curvature / 2 - 1  # rise over predicted decrease at t = 1

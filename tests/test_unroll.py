@@ -88,9 +88,9 @@ def test_meta_gradient_equals_finite_differences_of_the_frozen_surrogate(name, l
     inner = lp.init_inner(lp.lbfgs_pi(policy, guard=None), lambda x: task.loss(x, data), x0)
     actual, _ = ravel_pytree(
         jax.grad(
-            lambda theta: outer_loss(
-                theta, inner, data, network=network, task=task, config=config
-            )[0]
+            lambda theta: outer_loss(theta, inner, data, network=network, task=task, config=config)[
+                0
+            ]
         )(policy.params)
     )
 

@@ -2,6 +2,7 @@
 
 import argparse
 import datetime
+import importlib.metadata
 import os
 import platform
 import shlex
@@ -53,7 +54,9 @@ def _size(text: str) -> tuple[int, int]:
     try:
         depth, width = (int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected two integers as in 1,20, got {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected two integers as in 1,20, got {text!r}"
+        ) from None
     return depth, width
 
 
@@ -77,14 +80,13 @@ def progress_bar() -> Progress:
 def provenance() -> dict[str, Any]:
     """The command, the versions, the machine and the date of a result."""
     import jax
-    import jaxlib
 
     device = jax.devices()[0]
     return {
         "command": " ".join(["lbfgs-pi", *map(shlex.quote, sys.argv[1:])]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": importlib.metadata.version("jaxlib"),
         "python": platform.python_version(),
         "device": f"{device.device_kind} ({device.platform})",
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")

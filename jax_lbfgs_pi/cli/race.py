@@ -28,7 +28,9 @@ def add_parser(commands: Any) -> None:
         "seconds to each target, wins and ties, and writes report.md, report.json and figures.",
     )
     add_task_options(parser)
-    parser.add_argument("--policy", metavar="POLICY", help="name or file (default: the best shipped)")
+    parser.add_argument(
+        "--policy", metavar="POLICY", help="name or file (default: the default policy)"
+    )
     parser.add_argument(
         "--against", nargs="+", metavar="NAME",
         help="competitors, by default all: ADAM RMSProp L-BFGS-B L-BFGS-BTLS optax.lbfgs Prodigy",
@@ -61,9 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     names = args.against or list(BASELINES)
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
-        raise ValueError(
-            f"Unknown competitor {unknown[0]!r}: choose among {', '.join(BASELINES)}."
-        )
+        raise ValueError(f"Unknown competitor {unknown[0]!r}: choose among {', '.join(BASELINES)}.")
     policy = load_policy(args.policy or DEFAULT)
     tasks = get_tasks(
         args.dataset, args.split, size=args.size, num_tasks=args.tasks or 50, data_dir=args.data_dir

@@ -98,7 +98,7 @@ def advantage_boxes(results: Results, favourite: str) -> Figure:
         ylabel=f"I$_a$ = ln( f$_a$ / f$_π$ )   (above 0: {favourite} is lower)",
         title=f"Least value found, {len(results)} tasks",
     )
-    axes.yaxis.label.set_size(9)
+    axes.set_ylabel(axes.get_ylabel(), fontsize=9)
     return figure
 
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from jax_lbfgs_pi.baselines import Competitor
-from jax_lbfgs_pi.loop import Loop, LoopState, Status, Trajectory, make_loop
+from jax_lbfgs_pi.loop import Loop, LoopState, Status, make_loop
 from jax_lbfgs_pi.tasks.base import TaskSet
 
 CHUNK = 25  # iterations between two readings of the clock
@@ -86,9 +86,9 @@ def _run(compiled: _Compiled, data: Any, x0: Any, max_iters: int) -> Run:
         evals.append(int(state.num_evals))
     length = int(state.num_iters) + 1
     past = jax.device_get(state.trajectory)
-    trajectory = Trajectory(*(np.asarray(leaf)[:length] for leaf in past))
-    seconds = np.interp(trajectory.num_evals, evals, clock)
-    return Run(**trajectory._asdict(), seconds=seconds, status=int(state.status))
+    trajectory = {name: np.asarray(leaf)[:length] for name, leaf in past._asdict().items()}
+    seconds = np.asarray(np.interp(trajectory["num_evals"], evals, clock))
+    return Run(**trajectory, seconds=seconds, status=int(state.status))
 
 
 def race(
@@ -156,7 +156,9 @@ def load_results(folder: str | os.PathLike[str], names: Iterable[str]) -> Result
     found = (_load(path, list(names)) for path in sorted(Path(folder).glob("task-*.npz")))
     results = [runs for runs in found if runs is not None]
     if not results:
-        raise FileNotFoundError(f"The folder {str(folder)!r} holds no results of these competitors.")
+        raise FileNotFoundError(
+            f"The folder {str(folder)!r} holds no results of these competitors."
+        )
     return results
 
 

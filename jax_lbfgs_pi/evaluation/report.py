@@ -67,9 +67,7 @@ def tables(
     return report
 
 
-def rich_tables(
-    results: Results, favourite: str, targets: Sequence[Target]
-) -> list[Table]:
+def rich_tables(results: Results, favourite: str, targets: Sequence[Target]) -> list[Table]:
     """The report for a terminal of 80 columns."""
     out = []
     for title, header, body in tables(results, favourite, targets):

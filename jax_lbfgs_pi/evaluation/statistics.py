@@ -48,8 +48,9 @@ def first_hits(results: Results, name: str, target: Target, cost: str) -> np.nda
 def wins_and_ties(
     results: Results, name: str, against: str, target: Target, cost: str
 ) -> tuple[float, float]:
-    """W and T of Table 1: the shares of tasks, in percent, where `name` met the target first, and
-    where both met it at the same cost or neither did.
+    """W and T of Table 1, in percent of the tasks.
+
+    W: `name` met the target first. T: both met it at the same cost, or neither did.
     """
     mine, theirs = (first_hits(results, who, target, cost) for who in (name, against))
     return 100 * float(np.mean(mine < theirs)), 100 * float(np.mean(mine == theirs))

@@ -67,7 +67,10 @@ def save_policy(policy: Policy, path: str | os.PathLike[str]) -> Path:
     flat = traverse_util.flatten_dict(policy.params, sep="/")
     tensors = {name: np.ascontiguousarray(value) for name, value in flat.items()}
     network = json.dumps(_attributes(policy.with_clip_layer("clip").network), sort_keys=True)
-    metadata = {"format": _FORMAT, "network": network, "sha256": _digest(tensors, network)}
+    header = {"format": _FORMAT, "network": network, "sha256": _digest(tensors, network)}
+    # One entry: safetensors writes several in no fixed order, and equal policies should be equal
+    # files.
+    metadata = {"policy": json.dumps(header, sort_keys=True)}
     path = Path(path)
     if path.suffix != _SUFFIX:
         path = path.with_name(path.name + _SUFFIX)
@@ -103,7 +106,7 @@ def load_policy(name: str | os.PathLike[str]) -> Policy:
 def _read(path: Path) -> Policy:
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+            metadata = json.loads((file.metadata() or {}).get("policy", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise PolicyFileError(

@@ -64,9 +64,7 @@ def quadratic_tasks(
         "A": (basis * eigenvalues) @ basis.transpose(0, 2, 1),
         "c": rng.normal(size=(num_tasks, dim)),
     }
-    return TaskSet(
-        Quadratic(dim), _default_float(data), seed=seed, name=f"quadratic-{dim}"
-    )
+    return TaskSet(Quadratic(dim), _default_float(data), seed=seed, name=f"quadratic-{dim}")
 
 
 def logistic_tasks(
@@ -80,7 +78,9 @@ def logistic_tasks(
     noise = rng.logistic(size=(num_tasks, num_samples))
     z = np.where((X @ rule)[..., 0] + noise > 0, 1.0, -1.0)
     return TaskSet(
-        LogisticRegression(dim, l2), _default_float({"X": X, "z": z}), seed=seed,
+        LogisticRegression(dim, l2),
+        _default_float({"X": X, "z": z}),
+        seed=seed,
         name=f"logistic-{dim}",
     )
 

@@ -27,9 +27,9 @@ def load_digits() -> Images:
     """scikit-learn's bundled digits: 1,797 images of 8×8, scaled from [0, 16] to bytes."""
     from sklearn.datasets import load_digits as load
 
-    bunch = load()
-    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
-    return {"images": images, "labels": bunch.target.astype(np.int32)}
+    pixels, labels = load(return_X_y=True)
+    images = np.round(np.asarray(pixels) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return {"images": images, "labels": np.asarray(labels, np.int32)}
 
 
 def load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> Images:
@@ -86,12 +86,13 @@ def _open(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Any
 def _missing(name: str, folder: str | os.PathLike[str] | None) -> str:
     where = f"in {folder}" if folder else "in tensorflow-datasets' default folder"
     return (
-        f"No array_record copy of {name} was found {where}: set TFDS_DATA_DIR to a prepared folder, "
+        f"No array_record copy of {name} was found {where}: set TFDS_DATA_DIR to a prepared "
+        f"folder, "
         f"or, once, with network and `pip install tensorflow`, run "
         f'tfds.builder("{name}", file_format="array_record").download_and_prepare() (for mnist the '
         f"four *-ubyte.gz files also do, in a folder given as "
-        f"tfds.download.DownloadConfig(manual_dir=..., try_download_gcs=False)), or use the bundled "
-        f"data set 'digits'."
+        f"tfds.download.DownloadConfig(manual_dir=..., try_download_gcs=False)), or use the "
+        f"bundled data set 'digits'."
     )
 
 

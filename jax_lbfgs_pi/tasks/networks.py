@@ -29,7 +29,8 @@ class MLP(nn.Module):
     num_classes: int = 10
 
     @nn.compact
-    def __call__(self, images: Float[Array, "N *image"]) -> Float[Array, "N classes"]:
+    def __call__(self, images: Float[Array, "num *image"]) -> Float[Array, "num classes"]:
+        """Logits."""
         x = images.reshape(images.shape[0], -1)
         for _ in range(self.depth + 1):
             x = nn.sigmoid(nn.Dense(self.width, use_bias=False, param_dtype=float)(x))  # type: ignore[arg-type]
@@ -42,7 +43,8 @@ class CNN(nn.Module):
     num_classes: int = 10
 
     @nn.compact
-    def __call__(self, images: Float[Array, "N H W C"]) -> Float[Array, "N classes"]:
+    def __call__(self, images: Float[Array, "num h w c"]) -> Float[Array, "num classes"]:
+        """Logits."""
         x = images
         for channels in (6, 12):
             x = nn.Conv(channels, (5, 5), padding="VALID", param_dtype=float)(x)  # type: ignore[arg-type]

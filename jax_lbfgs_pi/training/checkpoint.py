@@ -53,9 +53,7 @@ class Snapshot(NamedTuple):
 class Checkpointer:
     """Keeps the last two snapshots of a run in a folder, each whole or not there."""
 
-    def __init__(
-        self, folder: str | os.PathLike[str], config: MetaTrainConfig, task_set: str
-    ):
+    def __init__(self, folder: str | os.PathLike[str], config: MetaTrainConfig, task_set: str):
         """Opens `folder`, making it if need be.
 
         Raises:
@@ -95,7 +93,9 @@ class Checkpointer:
         target = jax.tree.map(jax.numpy.asarray, _to_tree(like))
         tree = self._manager.restore(step, args=self._ocp.args.StandardRestore(target))
         leaves = jax.tree.leaves(tree)
-        outer, inner, alive, start_value = jax.tree.unflatten(jax.tree.structure(like[1:]), leaves[1:])
+        outer, inner, alive, start_value = jax.tree.unflatten(
+            jax.tree.structure(like[1:]), leaves[1:]
+        )
         position = Position(*(int(i) for i in np.asarray(leaves[0])))
         return Snapshot(position, outer, inner, np.asarray(alive), np.asarray(start_value))
 

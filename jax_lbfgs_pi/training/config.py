@@ -52,8 +52,8 @@ class MetaTrainConfig:
       optimizer: `adadelta` (ρ = 0.9, ε = 1e-6) or `adam`, of θ.
       learning_rate: the optimizer's.
       grad_tol: a task is left once its gradient norm is below this.
-      max_grad_norm: greatest norm of a task's θ-gradient, which is scaled down to it; infinity for no
-        limit.
+      max_grad_norm: greatest norm of a task's θ-gradient, which is scaled down to it; infinity for
+        no limit.
       divergence_factor: an unroll whose mean f exceeds this times f(x0) leaves θ alone, as one that
         is not finite does; infinity turns that off.
       learn_limits: whether τ_m and τ_M are learned; ignored when training goes on from a policy.

@@ -30,7 +30,8 @@ def meta_train(
     Epoch by epoch and task by task (or group by group), the inner optimizer starts from a task's x0
     and is unrolled T times for K steps; after each unroll θ moves, and the next one starts where it
     ended. An unroll that diverged, or whose loss or θ-gradient is not finite, leaves θ alone and is
-    counted; a task is left early when its gradient is below `config.grad_tol` or its iterate is no longer finite.
+    counted; a task is left early when its gradient is below `config.grad_tol` or its iterate is no
+    longer finite.
 
     Args:
       tasks: the tasks to train on.
@@ -56,6 +57,7 @@ def meta_train(
     theta = jax.tree.map(jax.numpy.asarray, policy.params)
 
     groups = _Groups(tasks, config)
+
     def enter(position: Position) -> tuple[Any, InnerState, np.ndarray, np.ndarray]:
         data, x0 = tasks.stack(groups.tasks_at(position))
         inner = outer_step.start(data, x0)

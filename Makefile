@@ -1,0 +1,51 @@
+# Set-up and use: `make demo` and `make test` need Python >= 3.11 and nothing else.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo $$p; exit; }; \
+	done; echo python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-slow lint format types check clean
+.DEFAULT_GOAL := help
+
+help:  ## Show these lines.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+# One stamp for each set of extras, renewed when pyproject.toml changes.
+$(VENV)/.base: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12" \
+		if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.base  ## Train a policy on digits, race it, write tables and figures to runs/demo.
+	$(BIN)/lbfgs-pi demo
+
+test: $(VENV)/.dev  ## Run the tests (under 15 minutes on two cores).
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev  ## Run the tests that take minutes each.
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev  ## Check style.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev  ## Fix style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(VENV)/.dev  ## Check types.
+	$(BIN)/pyright
+
+check: lint types test  ## All of it, as before a commit.
+
+clean:  ## Remove the environment and all results.
+	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache

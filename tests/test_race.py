@@ -1,0 +1,607 @@
+import dataclasses
+import json
+import math
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
+from jax_lbfgs_pi.evaluation import (
+    Run,
+    Target,
+    advantage,
+    advantage_boxes,
+    as_json,
+    curves,
+    first_hits,
+    load_results,
+    loss_curve,
+    markdown,
+    race,
+    rich_tables,
+    save_figure,
+    summarize,
+    wins_and_ties,
+)
+from jax_lbfgs_pi.evaluation.statistics import first_hit, least_value
+from tests import oracles
+
+PI = "L-BFGS-π"
+GRAD = Target("grad_norm", 1e-3)
+
+
+@pytest.fixture(scope="module")
+def tasks():
+    return lp.get_tasks("quadratic", "dev", num_tasks=3)
+
+
+def competitors(*names):
+    return [policy_competitor(PI, lp.cosine_policy()), *(BASELINES[name] for name in names)]
+
+
+FIELDS = [field.name for field in dataclasses.fields(Run)]
+
+
+def assert_same(a, b, *, but=()):
+    assert [list(runs) for runs in a] == [list(runs) for runs in b]
+    for mine, theirs in zip(a, b, strict=True):
+        for name in mine:
+            for field in FIELDS:
+                if field not in but:
+                    np.testing.assert_array_equal(
+                        getattr(mine[name], field), getattr(theirs[name], field)
+                    )
+
+
+# --- a race ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def raced(tasks):
+    return race(tasks, competitors("L-BFGS-B", "ADAM", "L-BFGS-BTLS"), max_iters=60, tol=1e-2)
+
+
+def plain_quadratic(tasks, i):
+    data, x0 = tasks[i]
+    A, c = np.asarray(data["A"]), np.asarray(data["c"])
+    return lambda x: (0.5 * (x - c) @ A @ (x - c), A @ (x - c)), np.asarray(x0)
+
+
+def test_every_task_and_competitor_has_its_run(raced):
+    assert [list(runs) for runs in raced] == [[PI, "L-BFGS-B", "ADAM", "L-BFGS-BTLS"]] * 3
+
+
+def test_runs_are_those_of_plain_loops(tasks, raced):
+    """L-BFGS-B, until the first gradient below the tolerance, or 60 steps."""
+    for i, runs in enumerate(raced):
+        value_and_grad, x = plain_quadratic(tasks, i)
+        values, norms, pairs = [], [], []
+        for k in range(61):
+            f, g = value_and_grad(x)
+            values.append(f)
+            norms.append(np.linalg.norm(g))
+            if norms[-1] < 1e-2 or k == 60:
+                break
+            x_next = x + oracles.two_loop(pairs, g)
+            pairs = [*pairs, (x_next - x, value_and_grad(x_next)[1] - g)][-5:]
+            x = x_next
+        run = runs["L-BFGS-B"]
+        assert len(run.value) == len(values)
+        # Rounding grows along a run: what matters is compared to what f and ‖g‖ were at first.
+        np.testing.assert_allclose(run.value, values, rtol=1e-6, atol=1e-9 * values[0])
+        np.testing.assert_allclose(run.grad_norm, norms, rtol=1e-5, atol=1e-7 * norms[0])
+        expected = lp.Status.CONVERGED if norms[-1] < 1e-2 else lp.Status.MAX_ITERS
+        assert run.status == expected
+
+
+def test_adam_never_converges_here_and_stops_after_max_iters(raced):
+    for runs in raced:
+        run = runs["ADAM"]
+        assert run.status == lp.Status.MAX_ITERS
+        assert len(run.value) == 61
+        assert np.isnan(run.step_size).all()  # it has none
+
+
+def test_a_run_ends_at_the_first_small_gradient(raced):
+    converged = 0
+    for runs in raced:
+        for run in runs.values():
+            assert np.all(run.grad_norm[:-1] >= 1e-2)
+            assert (run.grad_norm[-1] < 1e-2) == (run.status == lp.Status.CONVERGED)
+            converged += run.status == lp.Status.CONVERGED
+    assert converged >= 3
+
+
+def test_one_evaluation_for_each_iterate_except_in_searches(raced):
+    for runs in raced:
+        for name in (PI, "L-BFGS-B", "ADAM"):
+            run = runs[name]
+            np.testing.assert_array_equal(run.num_evals, np.arange(1, len(run.value) + 1))
+        search = runs["L-BFGS-BTLS"].num_evals
+        assert search[0] == 1
+        assert np.diff(search).min() >= 1
+
+
+def test_the_policys_step_sizes_are_recorded(raced):
+    for runs in raced:
+        run = runs[PI]
+        assert np.isnan(run.step_size[-1])
+        t = run.step_size[:-1]
+        assert np.all((t >= np.exp(-3) * (1 - 1e-12)) & (t <= 1 + 1e-12))
+        assert t[0] == pytest.approx(1.0)  # the first direction is -g, whose cosine is 1
+        assert t.min() < 0.99
+
+
+def test_the_clock_only_goes_forward(raced):
+    for runs in raced:
+        for run in runs.values():
+            assert run.seconds.shape == run.value.shape
+            assert run.seconds[0] > 0
+            assert np.all(np.diff(run.seconds) >= 0)
+
+
+@pytest.mark.parametrize("name", ["L-BFGS-B", "L-BFGS-BTLS"])
+def test_evaluations_counted_on_the_host_agree(tasks, name):
+    counter = []
+
+    class Counted:
+        def init(self, key):
+            return tasks.task.init(key)
+
+        def loss(self, params, data):
+            jax.debug.callback(lambda: counter.append(1))
+            return tasks.task.loss(params, data)
+
+    counted = dataclasses.replace(tasks, task=Counted()).take(2)
+    results = race(counted, [BASELINES[name]], max_iters=8, tol=0.0)
+    jax.effects_barrier()
+    first, second = (int(runs[name].num_evals[-1]) for runs in results)
+    assert len(counter) == 2 * first + second  # the first task is run once more to warm up
+
+
+def test_on_run_is_told_of_every_run_in_order(tasks):
+    seen = []
+    race(
+        tasks.take(2),
+        [BASELINES["L-BFGS-B"], BASELINES["ADAM"]],
+        max_iters=2,
+        on_run=lambda index, name: seen.append((index, name)),
+    )
+    assert seen == [(i, name) for i in range(2) for name in ("L-BFGS-B", "ADAM")]
+
+
+def test_a_run_that_leaves_the_numbers_is_ended_and_recorded():
+    class Exponential:
+        def init(self, key):
+            return jnp.full(2, 3.0)
+
+        def loss(self, params, data):
+            return jnp.sum(jnp.sqrt(params + data))  # NaN where x < -data
+
+    results = race(
+        lp.TaskSet(Exponential(), np.ones((1, 2))),
+        [*competitors("L-BFGS-B"), policy_competitor("guarded", lp.cosine_policy(), guard=1.0)],
+        max_iters=40,
+    )
+    run = results[0]["L-BFGS-B"]
+    assert run.status == lp.Status.NON_FINITE
+    assert np.isfinite(run.value[:-1]).all()
+    assert not np.isfinite(run.value[-1])
+    assert results[0]["guarded"].status != lp.Status.NON_FINITE
+
+
+def test_names_must_differ(tasks):
+    with pytest.raises(ValueError, match="must have distinct names, but got ADAM, ADAM"):
+        race(tasks, [BASELINES["ADAM"], BASELINES["ADAM"]])
+
+
+# --- races that are interrupted -------------------------------------------------------------------
+
+NAMES = ("L-BFGS-B", "ADAM")
+
+
+def race_on(tasks, folder, **options):
+    return race(tasks, [BASELINES[name] for name in NAMES], max_iters=12, out=folder, **options)
+
+
+@pytest.fixture(scope="module")
+def whole(tasks):
+    return race_on(tasks, None)
+
+
+@pytest.fixture(scope="module")
+def finished(tasks, tmp_path_factory):
+    """The folder of a race that has ended; to be copied."""
+    folder = tmp_path_factory.mktemp("finished")
+    race_on(tasks, folder)
+    return folder
+
+
+def test_an_interrupted_race_goes_on_as_if_it_had_not_been(tasks, whole, tmp_path):
+    calls = []
+
+    def interrupt(index, name):
+        calls.append((index, name))
+        if len(calls) == 3:  # the second task has one of its two runs
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        race_on(tasks, tmp_path, on_run=interrupt)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert list(first) == ["task-0000.npz"]
+
+    calls.clear()
+    resumed = race_on(tasks, tmp_path, on_run=lambda *call: calls.append(call))
+    assert_same(resumed, whole, but=("seconds",))
+    assert len(calls) == 6  # a progress bar sees finished runs too
+    assert (tmp_path / "task-0000.npz").read_bytes() == first["task-0000.npz"]
+
+    again = race_on(tasks, tmp_path)  # nothing is left to do: even the clock's readings are kept
+    assert_same(again, resumed)
+    assert_same(load_results(tmp_path, NAMES), resumed)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"task-{i:04d}.npz" for i in range(3)
+    ]
+
+
+def test_a_finished_race_evaluates_nothing_again(tasks, finished):
+    counter = []
+
+    class Counted:
+        def init(self, key):
+            return tasks.task.init(key)
+
+        def loss(self, params, data):
+            counter.append(1)  # traced: not once
+            return tasks.task.loss(params, data)
+
+    results = race_on(dataclasses.replace(tasks, task=Counted()), finished)
+    assert counter == []
+    assert all(type(run.status) is int for runs in results for run in runs.values())
+
+
+def test_more_competitors_than_before_run_the_task_again(tasks, whole, tmp_path):
+    race(tasks.take(1), [BASELINES["ADAM"]], max_iters=12, out=tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no results of these competitors"):
+        load_results(tmp_path, NAMES)
+    assert_same(race_on(tasks.take(1), tmp_path), whole[:1], but=("seconds",))
+    (runs,) = load_results(tmp_path, ["ADAM"])  # and a part of them can be read alone
+    np.testing.assert_array_equal(runs["ADAM"].value, whole[0]["ADAM"].value)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "garbage"])
+def test_a_damaged_file_is_run_again(tasks, whole, finished, tmp_path, damage):
+    folder = shutil.copytree(finished, tmp_path / "copy")
+    path = folder / "task-0001.npz"
+    content = path.read_bytes()
+    path.write_bytes(
+        {"empty": b"", "half": content[: len(content) // 2], "garbage": b"nonsense" * 9}[damage]
+    )
+    if damage == "empty":
+        assert len(load_results(folder, NAMES)) == 2  # what is whole can be read all the same
+    assert_same(race_on(tasks, folder), whole, but=("seconds",))
+    assert len(load_results(folder, NAMES)) == 3
+
+
+def test_no_flipped_byte_reaches_the_results(finished, tmp_path):
+    """Every file is either read as it was written or counts as absent."""
+    path = shutil.copy(finished / "task-0000.npz", tmp_path / "task-0000.npz")
+    written = load_results(tmp_path, NAMES)
+    content, refused = path.read_bytes(), 0
+    for position in range(0, len(content), 5):
+        damaged = bytearray(content)
+        damaged[position] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            found = load_results(tmp_path, NAMES)
+        except FileNotFoundError:
+            refused += 1
+        else:
+            assert_same(found, written)
+    assert refused > 20
+
+
+def test_an_empty_folder_has_no_results(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no results"):
+        load_results(tmp_path, ["ADAM"])
+
+
+# --- statistics, on runs made by hand -------------------------------------------------------------
+
+
+def make_run(values, norms=None, evals=None, seconds=None, status=lp.Status.MAX_ITERS):
+    values = np.array(values, float)
+    num = len(values)
+    return Run(
+        value=values,
+        grad_norm=np.full(num, 1.0) if norms is None else np.array(norms, float),
+        step_size=np.append(np.ones(num - 1), np.nan),
+        num_evals=np.arange(1, num + 1) if evals is None else np.array(evals),
+        seconds=0.5 * np.arange(1, num + 1) if seconds is None else np.array(seconds, float),
+        status=int(status),
+    )
+
+
+# Against the target ‖g‖ < 1e-3: A hits at evaluation 3, 2, never, never; B at 5, 2, 4, never.
+A_RUNS = [
+    make_run([4.0, 2.0, 1.0], norms=[1, 1e-2, 1e-4]),
+    make_run([4.0, math.e], norms=[1, 1e-5]),
+    make_run([4.0, np.inf, np.nan], norms=[1, np.inf, np.nan], status=lp.Status.NON_FINITE),
+    make_run([4.0, 3.0], norms=[1, 1e-3]),  # at the level is not below it
+]
+B_RUNS = [
+    make_run([4.0, math.e], norms=[1, 1e-4], evals=[1, 5], seconds=[0.1, 0.2]),
+    make_run([4.0, 1.0], norms=[1, 1e-4]),
+    make_run([4.0, 2.0, 4.0], norms=[1, 1e-2, 1e-5], evals=[1, 3, 4]),
+    make_run([4.0, 3.0], norms=[1, 0.5]),
+]
+HAND_MADE = [{"A": a, "B": b} for a, b in zip(A_RUNS, B_RUNS, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("cost", "a", "b"),
+    [
+        ("num_evals", [3, 2, math.inf, math.inf], [5, 2, 4, math.inf]),
+        ("iterations", [2, 1, math.inf, math.inf], [1, 1, 2, math.inf]),
+        ("seconds", [1.5, 1.0, math.inf, math.inf], [0.2, 1.0, 1.5, math.inf]),
+    ],
+)
+def test_first_hits(cost, a, b):
+    np.testing.assert_array_equal(first_hits(HAND_MADE, "A", GRAD, cost), a)
+    np.testing.assert_array_equal(first_hits(HAND_MADE, "B", GRAD, cost), b)
+
+
+def test_first_hit_on_f_is_the_first_even_if_f_rises_again():
+    run = make_run([4.0, 1.0, 5.0, 0.5], evals=[1, 4, 5, 9])
+    assert first_hit(run, Target("value", 2.0), "num_evals") == 4
+    assert first_hit(run, Target("value", 1.0), "num_evals") == 9
+    assert first_hit(run, Target("value", 0.5), "num_evals") == math.inf
+    assert first_hit(run, Target("value", 10.0), "iterations") == 0
+
+
+def test_wins_and_ties_count_neither_as_a_tie():
+    """By evaluations A wins task 0, ties on 1 and (neither meets the target) on 3, loses 2."""
+    assert wins_and_ties(HAND_MADE, "A", "B", GRAD, "num_evals") == (25.0, 50.0)
+    assert wins_and_ties(HAND_MADE, "B", "A", GRAD, "num_evals") == (25.0, 50.0)
+    assert wins_and_ties(HAND_MADE, "A", "B", GRAD, "seconds") == (0.0, 50.0)
+    assert wins_and_ties(HAND_MADE, "A", "A", GRAD, "num_evals") == (0.0, 100.0)
+
+
+def test_advantage_is_the_log_ratio_of_least_values():
+    """Least values of A: 1, e, 4 (the rest is not finite), 3; of B: e, 1, 2, 3."""
+    np.testing.assert_allclose(
+        advantage(HAND_MADE, "A", "B"), [1.0, -1.0, math.log(0.5), 0.0], rtol=1e-14
+    )
+    np.testing.assert_allclose(
+        advantage(HAND_MADE, "B", "A"), [-1.0, 1.0, math.log(2.0), 0.0], rtol=1e-14
+    )
+
+
+def test_advantage_at_zero_and_at_infinity():
+    zero, lost, plain = make_run([1.0, 0.0]), make_run([np.nan, np.inf]), make_run([1.0])
+    assert least_value(lost) == math.inf
+    (favours_zero,) = advantage([{"A": zero, "B": plain}], "A", "B")
+    assert 600 < favours_zero < math.inf
+    (hopeless,) = advantage([{"A": plain, "B": lost}], "A", "B")
+    assert hopeless == math.inf
+    (both,) = advantage([{"A": zero, "B": zero}], "A", "B")
+    assert both == 0.0
+
+
+def test_a_task_that_is_lost_for_both_from_the_start_is_even():
+    """And leaves the median over the other tasks what it is."""
+    lost = {name: make_run([np.nan, np.inf]) for name in "AB"}
+    won = {"A": make_run([1.0]), "B": make_run([math.e])}
+    np.testing.assert_allclose(advantage([lost, won], "A", "B"), [0.0, 1.0])
+    assert summarize([won, lost, won], "A", [GRAD], "num_evals")[1].advantage == 1.0
+
+
+def test_summary_of_hand_made_runs():
+    mine, theirs = summarize(HAND_MADE, "A", [GRAD, Target("value", 2.5)], "num_evals")
+    assert (mine.name, theirs.name) == ("A", "B")
+    assert mine.median_cost == [3.0, math.inf]
+    assert theirs.median_cost == [4.0, 3.0]
+    assert mine.reached == [50.0, 25.0]
+    assert theirs.reached == [75.0, 50.0]
+    assert all(math.isnan(x) for x in [*mine.wins, *mine.ties, mine.advantage])
+    # On f < 2.5: A hits at 2 evaluations in task 0 alone; B in tasks 1 and 2.
+    assert theirs.wins == [25.0, 25.0]
+    assert theirs.ties == [50.0, 25.0]
+    assert theirs.advantage == pytest.approx(np.median([1.0, -1.0, math.log(0.5), 0.0]))
+    assert mine.ms_per_eval == pytest.approx(500.0)
+
+
+def test_the_favourite_comes_first_wherever_it_ran():
+    assert [line.name for line in summarize(HAND_MADE, "B", [GRAD], "seconds")] == ["B", "A"]
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (Target("grad_norm", 1e-3), "‖g‖<1e-3"),
+        (Target("grad_norm", 1e-12), "‖g‖<1e-12"),
+        (Target("value", 0.01), "f<1e-2"),
+        (Target("value", 0.25), "f<0.25"),
+        (Target("value", 1.5), "f<1.5"),
+    ],
+)
+def test_targets_say_what_they_are(target, text):
+    """No level is shown rounded to another one."""
+    level = float(str(target).split("<")[1])
+    assert level == target.level
+    assert str(target).split("<")[0] == text.split("<")[0]
+    if target.level in (1e-3, 1e-12, 0.01):
+        assert str(target) == text
+
+
+# --- the report -----------------------------------------------------------------------------------
+
+NAMES_OF_ALL = [PI, *BASELINES]
+TARGETS = [*(Target("grad_norm", eps) for eps in (1e-3, 1e-4, 1e-5)), Target("value", 1e-2)]
+
+
+def wide_results(seconds=12.3456):
+    """All competitors; cells as wide as they get: four-digit costs, 100 %, minutes."""
+    run = make_run([4.0, 1e-3], norms=[1.0, 1e-9], evals=[1, 8123], seconds=[0.1, seconds])
+    never = make_run([4.0, np.nan], norms=[1.0, np.nan], status=lp.Status.NON_FINITE)
+    return [
+        {name: (never if name == "Prodigy" else run) for name in NAMES_OF_ALL} for _ in range(3)
+    ]
+
+
+@pytest.mark.parametrize("seconds", [0.01, 12.3456, 123.4567])
+def test_tables_fit_a_terminal_of_80_columns_uncut(seconds):
+    results = wide_results(seconds)
+    screen = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    with screen.file:
+        for table in rich_tables(results, PI, TARGETS):
+            screen.print(table)
+        text = screen.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    for part in [*NAMES_OF_ALL, *map(str, TARGETS), "8123 (100%)", "∞ (0%)", "100.0 / 0.0", "I_a"]:
+        assert part in text
+    assert f"{seconds:.3f} (100%)" in text
+
+
+def test_markdown_tables_are_whole():
+    text = markdown(wide_results(), PI, TARGETS)
+    blocks = [
+        [line for line in block.splitlines() if line.startswith("|")]
+        for block in text.split("**")[2::2]
+    ]
+    assert [len(block) for block in blocks] == [9, 9, 8, 8]  # header, rule, and the competitors
+    for block in blocks:
+        assert len({line.count("|") for line in block}) == 1
+        assert set(block[1]) <= set("|-: ")
+        for target in TARGETS:
+            assert str(target) in block[0]
+    assert text.endswith("\n")
+    assert "nan" not in text
+
+
+@pytest.mark.parametrize("results", [HAND_MADE, wide_results()], ids=["hand-made", "wide"])
+def test_json_is_strict_and_says_what_the_summary_says(results):
+    favourite = next(iter(results[0]))
+    report = as_json(results, favourite, TARGETS)
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["num_tasks"] == len(results)
+    assert report["targets"][0] == {"quantity": "grad_norm", "level": 1e-3}
+    for cost in ("num_evals", "seconds"):
+        for line, row in zip(
+            summarize(results, favourite, TARGETS, cost), report["by"][cost], strict=True
+        ):
+            assert row["name"] == line.name
+            for field in ("median_cost", "reached", "wins", "ties"):
+                for number, shown in zip(getattr(line, field), row[field], strict=True):
+                    assert shown == (number if math.isfinite(number) else None)
+
+
+# --- figures --------------------------------------------------------------------------------------
+
+
+def assert_labelled(figure):
+    """An x label under every panel, or names at its ticks; a y label for every row of panels."""
+    assert figure.axes
+    for axes in figure.axes:
+        names = [label.get_text() for label in axes.get_xticklabels()]
+        assert axes.get_xlabel() or any(name.isidentifier() for name in names)
+        spec = axes.get_subplotspec()
+        if spec.is_first_col():
+            assert axes.get_ylabel()
+
+
+def assert_png(figure, path):
+    assert save_figure(figure, path) == path
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert content[-8:-4] == b"IEND"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_curves_of_a_race(raced, tmp_path):
+    figure = curves(raced, PI)
+    assert len(figure.axes) == 9
+    assert_labelled(figure)
+    # Every competitor has its line; step sizes are those of π and of the search.
+    assert [len(axes.get_lines()) for axes in figure.axes] == [4] * 6 + [2] * 3
+    first = figure.axes[0].get_lines()[0]
+    assert first.get_label() == PI
+    np.testing.assert_array_equal(first.get_ydata(), raced[0][PI].value)
+    steps = {line.get_label(): line for line in figure.axes[6].get_lines()}
+    assert set(steps) == {PI, "L-BFGS-BTLS"}
+    np.testing.assert_array_equal(steps[PI].get_ydata(), raced[0][PI].step_size)
+    assert_png(figure, tmp_path / "curves.png")
+
+
+def test_fewer_tasks_than_columns(raced):
+    assert len(curves(raced[:1], PI).axes) == 3
+    assert len(curves(raced, PI, num_tasks=2).axes) == 6
+
+
+def test_advantage_boxes_of_a_race(raced, tmp_path):
+    figure = advantage_boxes(raced, PI)
+    assert_labelled(figure)
+    (axes,) = figure.axes
+    names = [label.get_text() for label in axes.get_xticklabels()]
+    assert names == ["L-BFGS-B", "ADAM", "L-BFGS-BTLS"]
+    assert_png(figure, tmp_path / "boxes.png")
+
+
+def test_loss_curve_has_steps_and_the_medians_of_epochs(tmp_path):
+    losses, epochs = np.array([4.0, 2.0, 9.0, 1.0, np.nan]), np.array([0, 0, 0, 1, 1])
+    figure = loss_curve(losses, epochs, "title")
+    (axes,) = figure.axes
+    assert axes.get_xlabel()
+    assert axes.get_ylabel()
+    steps, medians = axes.get_lines()
+    np.testing.assert_array_equal(steps.get_ydata(), losses)
+    np.testing.assert_array_equal(medians.get_ydata(), [4.0, 1.0])
+    np.testing.assert_array_equal(medians.get_xdata(), [1.0, 3.5])
+    assert_png(figure, tmp_path / "loss.png")
+
+
+def test_loss_curve_of_an_epoch_that_was_skipped_throughout(tmp_path):
+    losses, epochs = np.array([4.0, np.nan, np.nan]), np.array([0, 1, 1])
+    assert_png(loss_curve(losses, epochs, "title"), tmp_path / "loss.png")
+
+
+DIVERGED = {
+    "to infinity": [4.0, 1e200, np.inf],
+    "to NaN": [4.0, np.nan],
+    "to minus infinity": [4.0, -np.inf],
+    "from the start": [np.inf],
+    "nowhere a number": [np.nan, np.nan],
+}
+
+
+@pytest.mark.parametrize("values", DIVERGED.values(), ids=DIVERGED)
+@pytest.mark.parametrize("who", ["favourite", "rival"])
+def test_runs_that_diverge_break_neither_figures_nor_tables(tmp_path, values, who):
+    lost = make_run(values, norms=np.full(len(values), np.nan), status=lp.Status.NON_FINITE)
+    good = make_run([4.0, 2.0, 1e-3], norms=[1.0, 0.1, 1e-4])
+    pair = {PI: lost, "ADAM": good} if who == "favourite" else {PI: good, "ADAM": lost}
+    results = [pair, {PI: good, "ADAM": good}, pair]
+    for name in pair:
+        assert np.isfinite(first_hits(results, name, GRAD, "num_evals")).sum() in (1, 3)
+    for make in (curves, advantage_boxes):
+        figure = make(results, PI)
+        low, high = figure.axes[0].get_ylim()
+        assert np.isfinite([low, high]).all()
+        save_figure(figure, tmp_path / "figure.png")
+    assert rich_tables(results, PI, TARGETS)
+    assert "nan" not in markdown(results, PI, TARGETS)
+    json.dumps(as_json(results, PI, TARGETS), allow_nan=False)
+
+
+def test_a_run_that_blows_up_does_not_flatten_the_others():
+    good, bad = make_run([4.0, 2.0, 1.0]), make_run([4.0, 1e30, 1e200])
+    figure = curves([{PI: good, "ADAM": bad}], PI)
+    low, high = figure.axes[0].get_ylim()
+    assert low < 1.0
+    assert 4.0 < high < 100.0
