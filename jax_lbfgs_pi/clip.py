@@ -118,7 +118,11 @@ def clip_cvx(u1: Vector, u2: Vector, tau_min: Bound, tau_max: Bound) -> Scalar:
     bounds = (jnp.reshape(jnp.asarray(bound, dtype), (1,)) for bound in (tau_min, tau_max))
     n1, n2, _ = _normalise(u1, u2)
     (tau,) = layer(n1, n2, *bounds)
-    return tau[0].astype(dtype)
+    solved = tau[0].astype(dtype)
+    # The derivative is the layer's; the value is freed from the solver's error of some 1e-9, which
+    # fifty steps of an unroll would amplify without bound. All three layers have one value.
+    exact = jax.lax.stop_gradient(clip_autodiff(u1, u2, tau_min, tau_max))
+    return solved + (exact - jax.lax.stop_gradient(solved))
 
 
 CLIP_LAYERS: dict[str, ClipLayer] = {

@@ -176,7 +176,7 @@ def test_on_run_is_told_of_every_run_in_order(tasks):
 
 
 def test_a_run_that_leaves_the_numbers_is_ended_and_recorded():
-    class Exponential:
+    class Root:
         def init(self, key):
             return jnp.full(2, 3.0)
 
@@ -184,7 +184,7 @@ def test_a_run_that_leaves_the_numbers_is_ended_and_recorded():
             return jnp.sum(jnp.sqrt(params + data))  # NaN where x < -data
 
     results = race(
-        lp.TaskSet(Exponential(), np.ones((1, 2))),
+        lp.TaskSet(Root(), np.ones((1, 2))),
         [*competitors("L-BFGS-B"), policy_competitor("guarded", lp.cosine_policy(), guard=1.0)],
         max_iters=40,
     )

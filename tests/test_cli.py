@@ -1,0 +1,442 @@
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi.baselines import BASELINES
+from jax_lbfgs_pi.cli import main
+
+PNG = b"\x89PNG\r\n\x1a\n"
+TRAIN = ["train", "--dataset", "quadratic", "--tasks", "2", "--epochs", "1"]
+RACE = ["race", "--dataset", "quadratic", "--tasks", "2", "--max-iters", "6"]
+AGAINST = ["--against", "ADAM", "L-BFGS-BTLS"]
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch):
+    """A plain terminal of 80 columns, whatever the one that runs the tests."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs a command line: exit status, standard output and standard error."""
+
+    def run(*argv):
+        capsys.readouterr()
+        try:
+            status = main([str(arg) for arg in argv])
+        except SystemExit as end:  # argparse's
+            status = end.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a small training run; read, never written."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert main([*TRAIN, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def raced(trained, tmp_path_factory):
+    """The folder of a small race of that run's policy; read, never written."""
+    folder = tmp_path_factory.mktemp("raced")
+    policy = str(trained / "policy.safetensors")
+    assert main([*RACE, *AGAINST, "--policy", policy, "--out", str(folder)]) == 0
+    return folder
+
+
+def strict_json(text):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def assert_one_error(result, *parts):
+    status, out, err = result
+    assert status == 2
+    assert out == ""
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if "error:" in line]
+    for part in parts:
+        assert part in line
+
+
+def theta(path):
+    return np.asarray(ravel_pytree(lp.load_policy(path).params)[0])
+
+
+# --- help, and what is no command -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (None, ["demo", "train", "race", "policies"]),
+        ("demo", ["--epochs", "--tasks", "--seed", "--out", "--json"]),
+        ("train", ["--dataset", "--size", "--tasks", "--epochs", "--init-from", "--out", "--json"]),
+        ("race", ["--policy", "--against", "--split", "--max-iters", "--out", "--json"]),
+        ("policies", ["name", "--json"]),
+    ],
+)
+def test_help_names_every_option(command, name, options):
+    status, out, err = command(*([name] if name else []), "--help")
+    assert (status, err) == (0, "")
+    assert out.startswith("usage: lbfgs-pi")
+    for option in options:
+        assert option in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train", "--dataset", "imagenet"], "invalid choice: 'imagenet'"),
+        (["train", "--size", "20"], "expected two integers as in 1,20, got '20'"),
+        (["train", "--size", "1,x"], "expected two integers as in 1,20, got '1,x'"),
+        (["race", "--split", "train"], "invalid choice: 'train'"),
+        (["race", "--max-iters", "many"], "invalid int value: 'many'"),
+    ],
+)
+def test_what_cannot_be_parsed(command, argv, part):
+    assert_one_error(command(*argv), part)
+
+
+@pytest.mark.parametrize(
+    ("argv", "part"),
+    [
+        (["race", "--policy", "cosin"], "Unknown policy 'cosin'"),
+        (["train", "--init-from", "cosin"], "Unknown policy 'cosin'"),
+        (["policies", "cosin"], "Unknown policy 'cosin'"),
+        (["race", "--against", "ADAM", "SGD"], "Unknown competitor 'SGD'"),
+        (["race", "--dataset", "mnist", "--split", "dev"], "mnist has no split 'dev'"),
+        (["train", "--epochs", "0"], "num_epochs must be at least 1, but got 0"),
+        (["train", "--tasks", "0"], "num_tasks must be at least 1, but got 0"),
+        (
+            ["race", "--dataset", "quadratic", "--max-iters", "1", "--tasks", "0"],
+            "num_tasks must be at least 1, but got 0",
+        ),
+        (["race", "--tasks", "-2"], "num_tasks must be at least 1, but got -2"),
+        (["race", "--dataset", "quadratic", "--tasks", "1", "--max-iters", "-1"], "max"),
+        (["race", "--guard", "-1", "--tasks", "1"], "guard must be None or at least 0"),
+        (["train", "--size", "0,0", "--tasks", "1"], "0"),
+        (["demo", "--epochs", "0"], "num_epochs must be at least 1"),
+    ],
+)
+def test_what_can_be_parsed_but_not_be_done(command, tmp_path, argv, part):
+    if argv[0] != "policies":
+        argv = [*argv, "--out", tmp_path / "out"]
+    assert_one_error(command(*argv), part)
+
+
+def test_missing_data_says_what_to_do(command, monkeypatch, tmp_path):
+    pytest.importorskip("tensorflow_datasets", reason="needs the extra 'data'")
+    pytest.importorskip("array_record", reason="needs the extra 'data'")
+    monkeypatch.setenv("JAX_LBFGS_PI_CACHE", str(tmp_path / "cache"))
+    result = command(
+        "race", "--dataset", "mnist", "--data-dir", tmp_path, "--out", tmp_path / "out"
+    )
+    assert_one_error(result, "download_and_prepare()", "'digits'")
+
+
+def test_a_damaged_policy_file_is_one_line(command, trained, tmp_path):
+    path = tmp_path / "p.safetensors"
+    path.write_bytes((trained / "policy.safetensors").read_bytes()[:-9])
+    assert_one_error(command(*RACE, "--policy", path, "--out", tmp_path / "out"), "truncated")
+
+
+def test_an_output_folder_that_cannot_be_made_is_one_line(command, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    assert_one_error(command(*RACE, "--out", tmp_path / "file" / "out"), "file")
+
+
+def test_errors_that_are_not_ours_keep_their_traceback(monkeypatch, tmp_path):
+    """A bug must not look like a wrong option."""
+
+    def broken(*args, **kwargs):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("jax_lbfgs_pi.cli.train.train", broken)
+    with pytest.raises(ValueError, match="a bug"):
+        main([*TRAIN, "--out", str(tmp_path)])
+
+
+def test_an_interrupt_says_how_to_go_on(command, monkeypatch, tmp_path):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jax_lbfgs_pi.cli.train.train", interrupt)
+    status, out, err = command(*TRAIN, "--out", tmp_path)
+    assert (status, out) == (130, "")
+    assert f"The same command with --out {tmp_path} goes on" in " ".join(err.split())
+
+
+# --- train ----------------------------------------------------------------------------------------
+
+
+def test_training_writes_policy_log_figure_and_summary(trained):
+    policy = lp.load_policy(trained / "policy.safetensors")
+    assert isinstance(policy, lp.Policy)
+    assert policy.network.clip_layer == "clip"
+    records = [strict_json(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [0, 1]
+    assert (trained / "loss.png").read_bytes().startswith(PNG)
+    summary = strict_json((trained / "summary.json").read_text())
+    assert (summary["num_tasks"], summary["outer_steps"]) == (2, 2)
+    assert summary["policy"] == str(trained / "policy.safetensors")
+    (epoch,) = summary["epochs"]
+    np.testing.assert_allclose(epoch["loss"], np.mean([record["loss"] for record in records]))
+    np.testing.assert_allclose(epoch["first_unroll"], records[0]["loss"])
+    assert summary["provenance"]["x64"] is True
+
+
+def test_training_moves_the_seeded_policy(trained):
+    start = ravel_pytree(lp.init_policy(jax.random.key(0)).params)[0]
+    moved = np.abs(theta(trained / "policy.safetensors") - np.asarray(start))
+    assert 0 < moved.max() < 0.1
+
+
+def test_a_second_identical_call_changes_nothing(command, trained, tmp_path):
+    status, out, _ = command(*TRAIN, "--out", tmp_path)
+    assert status == 0
+    policy, log = ((tmp_path / name).read_bytes() for name in ("policy.safetensors", "log.jsonl"))
+    assert policy == (trained / "policy.safetensors").read_bytes()  # elsewhere, the same
+    assert command(*TRAIN, "--out", tmp_path)[:2] == (0, out)
+    assert (tmp_path / "policy.safetensors").read_bytes() == policy
+    assert (tmp_path / "log.jsonl").read_bytes() == log  # not a step was taken again
+
+
+def test_training_prints_a_table_that_fits_and_the_next_command(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(*TRAIN, "--out", "mine")
+    assert status == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert "2 outer steps" in out
+    assert "F, first unrolls" in out
+    assert "…" not in out
+    assert "training" in err or "epoch" in err  # the progress bar, beside the results
+    (advice,) = [line for line in out.splitlines() if "lbfgs-pi race" in line]
+    argv = advice.split("lbfgs-pi ")[1].split()
+    assert command(*argv, "--tasks", 1, "--max-iters", 2, "--against", "ADAM")[0] == 0
+
+
+def test_the_advice_can_be_pasted_even_if_the_path_is_long(command, tmp_path):
+    folder = tmp_path / ("a-rather-long-name-for-a-folder-" * 4)
+    status, out, _ = command(*TRAIN, "--out", folder)
+    assert status == 0
+    assert f"--policy {folder / 'policy.safetensors'}" in out  # in one line
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--seed", "1"],
+        ["--tasks", "3"],
+        ["--epochs", "2"],
+        ["--dataset", "logistic"],
+        ["--learn-limits"],
+        ["--clip-layer", "clip"],
+        ["--init-from", "cosine"],
+    ],
+    ids=" ".join,
+)
+def test_other_settings_in_the_same_folder_are_refused(command, trained, tmp_path, change):
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert_one_error(command(*TRAIN, *change, "--out", folder), "other settings or tasks")
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert after == before
+
+
+def test_training_goes_on_from_a_policy(command, trained, tmp_path):
+    """Two steps of Adam at 3e-3 do not lead far away from where they start."""
+    assert command(*TRAIN, "--init-from", "cosine", "--out", tmp_path / "a")[0] == 0
+    moved = np.abs(theta(tmp_path / "a" / "policy.safetensors") - theta("cosine"))
+    assert 0 < moved.max() < 0.1
+    file = trained / "policy.safetensors"
+    assert command(*TRAIN, "--init-from", file, "--out", tmp_path / "b")[0] == 0
+    moved = np.abs(theta(tmp_path / "b" / "policy.safetensors") - theta(file))
+    assert 0 < moved.max() < 0.1
+
+
+def test_learned_limits_can_be_raced(command, tmp_path):
+    """From training through the file to a race."""
+    assert command(*TRAIN, "--learn-limits", "--out", tmp_path / "a")[0] == 0
+    file = tmp_path / "a" / "policy.safetensors"
+    assert theta(file).size == 206
+    result = command(*RACE, "--against", "ADAM", "--policy", file, "--out", tmp_path / "b")
+    assert result[0] == 0
+
+
+# --- race -----------------------------------------------------------------------------------------
+
+
+def test_a_race_writes_reports_and_figures(raced, trained):
+    for name in ("curves.png", "advantage.png"):
+        assert (raced / name).read_bytes().startswith(PNG)
+    report = strict_json((raced / "report.json").read_text())
+    assert report["num_tasks"] == 2
+    assert report["settings"]["policy"] == str(trained / "policy.safetensors")
+    assert report["provenance"]["x64"] is True
+    for lines in report["by"].values():
+        assert [line["name"] for line in lines] == ["L-BFGS-π", "ADAM", "L-BFGS-BTLS"]
+    text = (raced / "report.md").read_text()
+    assert text.count("L-BFGS-BTLS") == 4
+
+
+def races(trained, folder, *options):
+    return [
+        *RACE, *AGAINST, "--policy", trained / "policy.safetensors", "--out", folder, *options,
+    ]  # fmt: skip
+
+
+def test_a_race_prints_tables_of_80_columns(command, raced, trained):
+    """And a race that has ended is not run again: even its seconds are the same."""
+    before = (raced / "report.md").read_bytes()
+    runs = {path: path.read_bytes() for path in (raced / "runs").iterdir()}
+    status, out, err = command(*races(trained, raced))
+    assert status == 0
+    table = [line for line in out.splitlines() if line.startswith(("┏", "┃", "┡", "│", "└"))]
+    assert len(table) > 20
+    assert max(map(len, table)) <= 80
+    assert "…" not in out
+    for part in ("ADAM", "‖g‖<1e-3", "f<1e-2", "wins / ties"):
+        assert part in out
+    assert "6/6" in err
+    assert (raced / "report.md").read_bytes() == before
+    assert {path: path.read_bytes() for path in (raced / "runs").iterdir()} == runs
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["--max-iters", "7"],
+        ["--policy", "cosine"],
+        ["--dataset", "logistic"],
+        ["--split", "dev"],
+        ["--guard", "1.0"],
+    ],
+    ids=" ".join,
+)
+def test_another_race_in_the_same_folder_is_refused(command, raced, trained, change):
+    assert_one_error(command(*races(trained, raced), *change), "results of another race")
+
+
+def test_a_policy_file_that_has_changed_is_another_race(command, tmp_path):
+    """Its name alone does not say what was raced."""
+    file = lp.save_policy(lp.cosine_policy(), tmp_path / "p")
+    argv = [*RACE, "--against", "ADAM", "--policy", file, "--out", tmp_path / "out"]
+    assert command(*argv)[0] == 0
+    lp.save_policy(lp.constant_policy(0.1), file)
+    assert_one_error(command(*argv), "results of another race")
+
+
+def test_more_tasks_add_to_a_race(command, tmp_path):
+    """The result is that of a race of that many tasks from the start."""
+    argv = ["race", "--dataset", "quadratic", "--max-iters", 4, "--against", "ADAM"]
+    assert command(*argv, "--tasks", 1, "--out", tmp_path / "a")[0] == 0
+    reports = []
+    for folder in ("a", "b"):
+        status, out, _ = command(*argv, "--tasks", 3, "--json", "--out", tmp_path / folder)
+        assert status == 0
+        reports.append(strict_json(out)["by"]["num_evals"])
+    for first, second in zip(*reports, strict=True):
+        for key in set(first) - {"ms_per_eval"}:
+            assert first[key] == second[key]
+
+
+def test_all_competitors_by_default_and_own_targets(command, tmp_path):
+    status, out, _ = command(
+        "race", "--dataset", "quadratic", "--tasks", 1, "--max-iters", 3, "--split", "dev",
+        "--grad-targets", 0.5, "--value-targets", 30, "--json", "--out", tmp_path,
+    )  # fmt: skip
+    assert status == 0
+    report = strict_json(out)
+    names = [line["name"] for line in report["by"]["seconds"]]
+    assert names == ["L-BFGS-π", *BASELINES]
+    assert [target["level"] for target in report["targets"]] == [0.5, 30.0]
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def test_json_is_all_there_is_on_standard_output(command, raced, trained):
+    for argv in ([*TRAIN, "--out", trained], races(trained, raced), ["policies"]):
+        status, out, _ = command(*argv, "--json")
+        assert status == 0
+        strict_json(out)
+    status, out, _ = command(*races(trained, raced), "--json")
+    assert strict_json(out) == strict_json((raced / "report.json").read_text())
+
+
+def test_json_of_a_training_run_that_only_diverged(command, monkeypatch, tmp_path):
+    """Undefined numbers are null in summary and log, and the table is printed all the same."""
+    from jax_lbfgs_pi.training import config
+
+    impossible = config.get_preset("fast", divergence_factor=1e-300)
+    monkeypatch.setitem(config.PRESETS, "fast", impossible)
+    status, out, _ = command(*TRAIN, "--json", "--out", tmp_path)
+    assert status == 0
+    summary = strict_json(out)
+    assert summary["skipped"] > 0
+    assert summary["epochs"][0]["loss"] is None
+    strict_json((tmp_path / "summary.json").read_text())
+    for line in (tmp_path / "log.jsonl").read_text().splitlines():
+        strict_json(line)
+    assert command(*TRAIN, "--out", tmp_path)[0] == 0
+
+
+# --- policies and demo ----------------------------------------------------------------------------
+
+
+def test_policies_are_listed(command):
+    status, out, err = command("policies")
+    assert (status, err) == (0, "")
+    assert max(map(len, out.splitlines())) <= 80
+    for name in lp.list_policies():
+        assert re.search(rf"│ {name} ", out)
+    assert out.count("(default)") == 1
+    listed = strict_json(command("policies", "--json")[1])
+    assert list(listed["policies"]) == lp.list_policies()
+    assert listed["default"] in lp.list_policies()
+
+
+@pytest.mark.parametrize("name", lp.list_policies())
+def test_cards_are_shown(command, name):
+    status, out, _ = command("policies", name)
+    assert status == 0
+    assert name in out
+    words = lp.policy_card(name).split("\n\n")[1].split()[:3]
+    assert " ".join(words) in " ".join(out.split())
+    assert strict_json(command("policies", name, "--json")[1])["card"] == lp.policy_card(name)
+
+
+def test_demo_from_end_to_end(command, tmp_path):
+    status, out, _ = command("demo", "--epochs", 1, "--tasks", 2, "--out", tmp_path)
+    assert status == 0
+    assert isinstance(lp.load_policy(tmp_path / "train" / "policy.safetensors"), lp.Policy)
+    assert len((tmp_path / "train" / "log.jsonl").read_text().splitlines()) == 20
+    report = strict_json((tmp_path / "race" / "report.json").read_text())
+    assert report["num_tasks"] == 2
+    assert [line["name"] for line in report["by"]["num_evals"]] == ["L-BFGS-π", *BASELINES]
+    for name in ("curves.png", "advantage.png"):
+        assert (tmp_path / "race" / name).read_bytes().startswith(PNG)
+    for part in ("1. Training", "2. Racing", "optax.lbfgs", "load it with"):
+        assert part in out
+    # Even after one epoch the policy brings f down further than ADAM does.
+    (adam,) = [line for line in report["by"]["num_evals"] if line["name"] == "ADAM"]
+    assert adam["advantage"] > 0
