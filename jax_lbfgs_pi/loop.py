@@ -176,10 +176,17 @@ def make_loop(
         status = jnp.where(hopeless, Status.NON_FINITE, status)
         status = jnp.where(grad_norm < tol, Status.CONVERGED, status).astype(jnp.int32)
 
-        updates, opt_state = tx.update(
-            grads, state.opt_state, state.params, value=value, grad=grads, value_fn=value_fn
-        )
+        def update() -> tuple[Params, Any]:
+            return tx.update(
+                grads, state.opt_state, state.params, value=value, grad=grads, value_fn=value_fn
+            )
+
         moves = status == Status.RUNNING
+        if searched is None:
+            updates, opt_state = update()
+        else:  # after the end, a line search would evaluate for nothing
+            stay = (jax.tree.map(jnp.zeros_like, state.params), state.opt_state)
+            updates, opt_state = jax.lax.cond(moves, update, lambda: stay)
         t = jnp.where(moves, step_size_of(opt_state), jnp.nan)
         past = state.trajectory
         return LoopState(

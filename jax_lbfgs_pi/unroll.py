@@ -80,12 +80,11 @@ def init_inner(tx: optax.GradientTransformation, fun: Objective, params: Params)
 
 def step_size_of(opt_state: Any) -> Array:
     """T of the last update if the optimizer reports one as `step_size`, else NaN."""
-    # optax's line searches call it `learning_rate`.
-    for name in ("step_size", "learning_rate"):
-        found = optax.tree.get_all_with_path(opt_state, name)
-        if found:
-            return found[0][1]
-    return jax.numpy.full((), jax.numpy.nan)
+    # optax's line searches call it `learning_rate`; the policy beneath one has another.
+    searches = optax.tree.get_all_with_path(opt_state, "num_linesearch_steps")
+    name = "learning_rate" if searches else "step_size"
+    found = optax.tree.get_all_with_path(opt_state, name)
+    return found[0][1] if found else jax.numpy.full((), jax.numpy.nan)
 
 
 def unroll(

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except (ValueError, TypeError, ImportError, RuntimeError, OSError) as error:
         # Our own errors are one clear sentence each; anything else deserves its traceback.
-        if _is_ours(error):
+        if isinstance(error, OSError) or _is_ours(error):
             Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False)
             return EXIT_ERROR
         raise

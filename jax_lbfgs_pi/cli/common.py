@@ -57,6 +57,8 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(
             f"expected two integers as in 1,20, got {text!r}"
         ) from None
+    if depth < 0 or width < 1:
+        raise argparse.ArgumentTypeError(f"expected n_l >= 0 and n_u >= 1, got {text!r}")
     return depth, width
 
 

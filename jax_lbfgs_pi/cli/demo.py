@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
     from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
     from jax_lbfgs_pi.evaluation import Target
-    from jax_lbfgs_pi.pretrained import load_policy
+    from jax_lbfgs_pi.pretrained import load_policy, policy_digest
     from jax_lbfgs_pi.tasks.suites import get_tasks
     from jax_lbfgs_pi.training.config import get_preset
 
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     held_out = get_tasks("digits", "test", num_tasks=args.tasks)
     out.print(f"2. Racing it on {len(held_out)} held-out tasks.")
     policy = load_policy(training["policy"])
-    settings = {"epochs": args.epochs, "seed": args.seed, "tasks": args.tasks}
+    settings = {"policy_digest": policy_digest(policy), "max_iters": 800}
     report = race_command.race_and_report(
         held_out,
         [policy_competitor(race_command.FAVOURITE, policy), *BASELINES.values()],
@@ -52,5 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         settings,
         max_iters=800,
     )
-    out.print(f"Your policy: {training['policy']}; load it with lp.load_policy(path).")
+    out.print(
+        f"Your policy: {training['policy']}; load it with lp.load_policy(path).", soft_wrap=True
+    )
     return {"training": training, "race": report}

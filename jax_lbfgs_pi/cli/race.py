@@ -57,16 +57,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
     from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
     from jax_lbfgs_pi.evaluation import Target
-    from jax_lbfgs_pi.pretrained import DEFAULT, load_policy
+    from jax_lbfgs_pi.pretrained import DEFAULT, load_policy, policy_digest
     from jax_lbfgs_pi.tasks.suites import get_tasks
 
     names = args.against or list(BASELINES)
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise ValueError(f"Unknown competitor {unknown[0]!r}: choose among {', '.join(BASELINES)}.")
+    if args.max_iters < 0:
+        raise ValueError(f"--max-iters must be at least 0, but got {args.max_iters}.")
     policy = load_policy(args.policy or DEFAULT)
     tasks = get_tasks(
-        args.dataset, args.split, size=args.size, num_tasks=args.tasks or 50, data_dir=args.data_dir
+        args.dataset,
+        args.split,
+        size=args.size,
+        num_tasks=50 if args.tasks is None else args.tasks,
+        data_dir=args.data_dir,
     )
     targets = [Target("grad_norm", eps) for eps in args.grad_targets]
     targets += [Target("value", f) for f in args.value_targets]
@@ -75,7 +81,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         *(BASELINES[name] for name in names),
     ]
     settings = {
-        "policy": str(args.policy or DEFAULT), "dataset": tasks.name, "split": args.split,
+        "policy": str(args.policy or DEFAULT),
+        "policy_digest": policy_digest(policy), "dataset": tasks.name, "split": args.split,
         "max_iters": args.max_iters, "guard": args.guard,
     }  # fmt: skip
     return race_and_report(
@@ -122,7 +129,7 @@ def race_and_report(
     }
     write_atomically(folder / "report.md", evaluation.markdown(results, FAVOURITE, targets))
     write_atomically(folder / "report.json", json.dumps(report, indent=2))
-    out.print(f"{len(results)} tasks of {tasks.name}. Report and figures: {folder}")
+    out.print(f"{len(results)} tasks of {tasks.name}. Report and figures: {folder}", soft_wrap=True)
     return report
 
 

@@ -61,8 +61,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     summary = train(tasks, config, args.out, policy=policy)
     out = console(args)
     out.print(epoch_table(summary))
-    out.print(f"Policy, log and figure: {args.out}")
-    out.print(f"Race it: lbfgs-pi race --dataset {args.dataset} --policy {summary['policy']}")
+    out.print(f"Policy, log and figure: {args.out}", soft_wrap=True)
+    advice = f"lbfgs-pi race --dataset {args.dataset} --policy {summary['policy']}"
+    out.print(f"Race it: {advice}", soft_wrap=True)
     return summary
 
 
@@ -72,6 +73,7 @@ def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[
     from jax_lbfgs_pi.files import write_atomically
     from jax_lbfgs_pi.pretrained import save_policy
     from jax_lbfgs_pi.training import meta_train
+    from jax_lbfgs_pi.training.log import as_json, nanmean
 
     groups = -(-len(tasks) // config.tasks_per_step)
     with progress_bar() as bar:
@@ -91,7 +93,7 @@ def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[
     losses = np.array([record.loss for record in log.records])
     epochs = np.array([record.epoch for record in log.records])
     save_figure(loss_curve(losses, epochs, f"Meta-training on {tasks.name}"), folder / "loss.png")
-    first = [record.unroll == 0 for record in log.records]
+    first = np.array([record.unroll == 0 for record in log.records])
     summary = {
         "policy": str(path),
         "tasks": tasks.name,
@@ -103,9 +105,9 @@ def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[
         "seconds": float(sum(record.seconds for record in log.records)),
         "epochs": [
             {
-                "loss": log.by_epoch()[epoch],
-                "first_unroll": float(np.nanmean(losses[(epochs == epoch) & first])),
-                "last_value": log.by_epoch("last_value")[epoch],
+                "loss": as_json(float(log.by_epoch()[epoch])),
+                "first_unroll": as_json(nanmean(losses[(epochs == epoch) & first])),
+                "last_value": as_json(float(log.by_epoch("last_value")[epoch])),
                 "skipped": sum(r.num_skipped for r in log.records if r.epoch == epoch),
                 "outer_steps": int(np.sum(epochs == epoch)),
             }
@@ -131,6 +133,7 @@ def epoch_table(summary: dict[str, Any]) -> Table:
     stride = max(1, len(epochs) // 20)
     for i in sorted({*range(0, len(epochs), stride), len(epochs) - 1}):
         row = epochs[i]
-        numbers = (f"{row[key]:.4g}" for key in ("first_unroll", "loss", "last_value"))
+        keys = ("first_unroll", "loss", "last_value")
+        numbers = ("–" if row[key] is None else f"{row[key]:.4g}" for key in keys)
         table.add_row(str(i + 1), *numbers, str(row["outer_steps"]), str(row["skipped"]))
     return table

@@ -67,13 +67,20 @@ def curves(results: Results, favourite: str, *, num_tasks: int = 3) -> Figure:
 
 
 def _value_limits(runs: dict[str, Run]) -> tuple[float, float]:
-    least = min(float(np.nanmin(run.value)) for run in runs.values())
+    values = np.concatenate([run.value for run in runs.values()])
+    finite = values[np.isfinite(values)]
     start = next(iter(runs.values())).value[0]
-    return 0.5 * max(least, 1e-12), 5.0 * start
+    if finite.size == 0 or not np.isfinite(start):
+        return 1e-12, 1.0
+    return 0.5 * max(float(finite.min()), 1e-12), max(5.0 * start, 1e-11)
 
 
 def _time_limit(runs: dict[str, Run]) -> float:
     return 1.05 * float(np.median([run.seconds[-1] for run in runs.values()]))
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return values[np.isfinite(values)]
 
 
 def advantage_boxes(results: Results, favourite: str) -> Figure:
@@ -85,7 +92,7 @@ def advantage_boxes(results: Results, favourite: str) -> Figure:
     figure = Figure(figsize=(1.3 * len(rivals) + 1.2, 4.0), layout="constrained")
     axes = figure.subplots()
     axes.boxplot(
-        [advantage(results, favourite, name) for name in rivals],
+        [_finite(advantage(results, favourite, name)) for name in rivals],
         whis=(5, 95),
         widths=0.55,
         flierprops={"marker": ".", "markersize": 3, "alpha": 0.5},
@@ -115,7 +122,12 @@ def loss_curve(losses: np.ndarray, epochs: np.ndarray, title: str) -> Figure:
     steps = np.arange(len(losses))
     axes.semilogy(steps, losses, ".", color=_COLOURS[2], markersize=3, label="outer step")
     centres = [steps[epochs == e].mean() for e in np.unique(epochs)]
-    medians = [np.nanmedian(losses[epochs == e]) for e in np.unique(epochs)]
+    medians = [
+        np.median(_finite(losses[epochs == e]))
+        if np.isfinite(losses[epochs == e]).any()
+        else np.nan
+        for e in np.unique(epochs)
+    ]
     axes.semilogy(centres, medians, "o-", color=_COLOURS[0], markersize=4, label="epoch median")
     axes.legend(frameon=False)
     _finish(axes, xlabel="outer step", ylabel="loss F", title=title)

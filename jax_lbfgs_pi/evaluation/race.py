@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -177,7 +176,8 @@ def _save(path: Path, runs: dict[str, Run]) -> None:
 def _load(path: Path, names: list[str]) -> dict[str, Run] | None:
     fields = [field.name for field in dataclasses.fields(Run)]
     try:
-        with np.load(path) as file:
-            return {n: Run(**{f: file[f"{n}/{f}"] for f in fields}) for n in names}  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None  # absent, damaged, or of other competitors: run the task again
+        with path.open("rb") as handle, np.load(handle) as file:
+            rows = {name: {field: file[f"{name}/{field}"] for field in fields} for name in names}
+        return {name: Run(**{**row, "status": int(row["status"])}) for name, row in rows.items()}
+    except Exception:  # absent, of other competitors, or damaged, which raises almost anything
+        return None

@@ -13,22 +13,22 @@ from jax_lbfgs_pi.evaluation.statistics import Summary, Target, summarize
 COSTS = {"num_evals": "evaluations", "seconds": "seconds", "iterations": "iterations"}
 
 
-def _number(value: float, digits: int = 0) -> str:
+def _number(value: float, form: str = ".0f") -> str:
     if math.isnan(value):
         return "–"
-    return "∞" if math.isinf(value) else f"{value:.{digits}f}"
+    return "∞" if math.isinf(value) else f"{value:{form}}"
 
 
 def _rows(
     lines: Sequence[Summary], targets: Sequence[Target], cost: str
 ) -> tuple[list[str], list[list[str]]]:
-    digits = 3 if cost == "seconds" else 0
+    form = "#.3g" if cost == "seconds" else ".0f"
     header = ["", *(str(target) for target in targets)]
     body = []
     for line in lines:
         cells = []
         for i in range(len(targets)):
-            cell = f"{_number(line.median_cost[i], digits)} ({_number(line.reached[i])}%)"
+            cell = f"{_number(line.median_cost[i], form)} ({_number(line.reached[i])}%)"
             cells.append(cell)
         body.append([line.name, *cells])
     return header, body
@@ -41,7 +41,8 @@ def _win_rows(
     body = []
     for line in lines[1:]:
         cells = [
-            f"{_number(w, 1)} / {_number(t, 1)}" for w, t in zip(line.wins, line.ties, strict=True)
+            f"{_number(w, '.1f')} / {_number(t, '.1f')}"
+            for w, t in zip(line.wins, line.ties, strict=True)
         ]
         body.append([line.name, *cells, f"{line.advantage:+.2f}"])
     return header, body

@@ -23,7 +23,8 @@ class Target:
 
     def __str__(self) -> str:
         symbol = {"grad_norm": "‖g‖", "value": "f"}[self.quantity]
-        return f"{symbol}<{self.level:.0e}".replace("e-0", "e-")
+        mantissa, exponent = f"{self.level:.5e}".split("e")
+        return f"{symbol}<{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def first_hit(run: Run, target: Target, cost: str) -> float:
@@ -65,10 +66,12 @@ def least_value(run: Run) -> float:
 def advantage(results: Results, name: str, against: str) -> np.ndarray:
     """I_a = ln(f_a / f_π) of paper eq. 8 for each task, f the least value: positive favours `name`.
 
-    Values below 1e-300 count as that.
+    Values below 1e-300 count as that; where neither run has a finite f, I_a is 0.
     """
     pairs = [(least_value(runs[against]), least_value(runs[name])) for runs in results]
-    return np.array([math.log(max(a, 1e-300)) - math.log(max(p, 1e-300)) for a, p in pairs])
+    return np.array(
+        [0.0 if a == p else math.log(max(a, 1e-300)) - math.log(max(p, 1e-300)) for a, p in pairs]
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -49,6 +49,19 @@ def _digest(tensors: dict[str, np.ndarray], network: str) -> str:
     return digest.hexdigest()
 
 
+def policy_digest(policy: Policy) -> str:
+    """A checksum of a policy's parameters and network: equal for equal policies alone."""
+    tensors, network = _contents(policy)
+    return _digest(tensors, network)
+
+
+def _contents(policy: Policy) -> tuple[dict[str, np.ndarray], str]:
+    flat = traverse_util.flatten_dict(policy.params, sep="/")
+    tensors = {name: np.asarray(value, order="C") for name, value in flat.items()}
+    network = json.dumps(_attributes(policy.with_clip_layer("clip").network), sort_keys=True)
+    return tensors, network
+
+
 def save_policy(policy: Policy, path: str | os.PathLike[str]) -> Path:
     """Writes a policy to a safetensors file, atomically.
 
@@ -64,9 +77,7 @@ def save_policy(policy: Policy, path: str | os.PathLike[str]) -> Path:
     """
     if not isinstance(policy, Policy):
         raise TypeError(f"save_policy saves a Policy, but got a {type(policy).__name__}.")
-    flat = traverse_util.flatten_dict(policy.params, sep="/")
-    tensors = {name: np.ascontiguousarray(value) for name, value in flat.items()}
-    network = json.dumps(_attributes(policy.with_clip_layer("clip").network), sort_keys=True)
+    tensors, network = _contents(policy)
     header = {"format": _FORMAT, "network": network, "sha256": _digest(tensors, network)}
     # One entry: safetensors writes several in no fixed order, and equal policies should be equal
     # files.
@@ -107,6 +118,8 @@ def _read(path: Path) -> Policy:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {}).get("policy", "{}"))
+            if not isinstance(metadata, dict):
+                metadata = {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise PolicyFileError(

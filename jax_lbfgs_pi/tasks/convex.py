@@ -1,6 +1,7 @@
 """Convex tasks: random quadratics and logistic regression."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -57,34 +58,37 @@ def quadratic_tasks(
     num_tasks: int, *, dim: int = 50, condition: float = 1e3, seed: int = 0
 ) -> TaskSet:
     """Quadratics with eigenvalues log-uniform in [1/condition, 1] and random eigenvectors."""
-    rng = np.random.default_rng(seed)
-    basis, _ = np.linalg.qr(rng.normal(size=(num_tasks, dim, dim)))
-    eigenvalues = condition ** -rng.uniform(size=(num_tasks, 1, dim))
-    data = {
-        "A": (basis * eigenvalues) @ basis.transpose(0, 2, 1),
-        "c": rng.normal(size=(num_tasks, dim)),
-    }
-    return TaskSet(Quadratic(dim), _default_float(data), seed=seed, name=f"quadratic-{dim}")
+
+    def one(rng: np.random.Generator) -> dict[str, np.ndarray]:
+        basis, _ = np.linalg.qr(rng.normal(size=(dim, dim)))
+        eigenvalues = condition ** -rng.uniform(size=dim)
+        return {"A": (basis * eigenvalues) @ basis.T, "c": rng.normal(size=dim)}
+
+    return TaskSet(Quadratic(dim), _draw(one, num_tasks, seed), seed=seed, name=f"quadratic-{dim}")
 
 
 def logistic_tasks(
     num_tasks: int, *, dim: int = 50, num_samples: int = 200, l2: float = 1e-3, seed: int = 0
 ) -> TaskSet:
     """Logistic regressions on Gaussian features of uneven scale, with labels of a noisy rule."""
-    rng = np.random.default_rng(seed)
-    scale = 10.0 ** rng.uniform(-1, 0.5, size=(num_tasks, 1, dim))
-    X = scale * rng.normal(size=(num_tasks, num_samples, dim))
-    rule = rng.normal(size=(num_tasks, dim, 1))
-    noise = rng.logistic(size=(num_tasks, num_samples))
-    z = np.where((X @ rule)[..., 0] + noise > 0, 1.0, -1.0)
+
+    def one(rng: np.random.Generator) -> dict[str, np.ndarray]:
+        X = 10.0 ** rng.uniform(-1, 0.5, size=dim) * rng.normal(size=(num_samples, dim))
+        score = X @ rng.normal(size=dim) + rng.logistic(size=num_samples)
+        return {"X": X, "z": np.where(score > 0, 1.0, -1.0)}
+
     return TaskSet(
         LogisticRegression(dim, l2),
-        _default_float({"X": X, "z": z}),
+        _draw(one, num_tasks, seed),
         seed=seed,
         name=f"logistic-{dim}",
     )
 
 
-def _default_float(data: dict[str, Any]) -> dict[str, np.ndarray]:
+def _draw(
+    one: Callable[[np.random.Generator], dict[str, np.ndarray]], num_tasks: int, seed: int
+) -> dict[str, np.ndarray]:
+    # A generator for each task, so that a task is the same however many others there are.
+    draws = [one(np.random.default_rng((seed, i))) for i in range(num_tasks)]
     dtype = jnp.zeros(()).dtype
-    return {name: np.asarray(value, dtype) for name, value in data.items()}
+    return {name: np.stack([draw[name] for draw in draws]).astype(dtype) for name in draws[0]}

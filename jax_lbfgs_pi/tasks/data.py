@@ -5,7 +5,6 @@ import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -50,11 +49,14 @@ def load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None =
     cached = _read_cache(path)
     if cached is not None:
         return cached
+    from rich.console import Console
     from rich.progress import track
 
     items = [
         (item["image"], item["label"])
-        for item in track(source, f"Decoding {name} {split}", total=len(source), transient=True)
+        for item in track(
+            source, f"Decoding {name} {split}", total=len(source), console=Console(stderr=True)
+        )
     ]
     images, labels = zip(*items, strict=True)
     decoded = {"images": np.stack(images), "labels": np.asarray(labels, np.int32)}
@@ -98,10 +100,10 @@ def _missing(name: str, folder: str | os.PathLike[str] | None) -> str:
 
 def _read_cache(path: Path) -> Images | None:
     try:
-        with np.load(path) as file:
+        with path.open("rb") as handle, np.load(handle) as file:
             return {"images": file["images"], "labels": file["labels"]}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None  # absent or damaged: decode again
+    except Exception:  # a damaged archive raises almost anything: decode again
+        return None
 
 
 def _write_cache(path: Path, decoded: Images) -> None:

@@ -53,8 +53,10 @@ class Snapshot(NamedTuple):
 class Checkpointer:
     """Keeps the last two snapshots of a run in a folder, each whole or not there."""
 
-    def __init__(self, folder: str | os.PathLike[str], config: MetaTrainConfig, task_set: str):
-        """Opens `folder`, making it if need be.
+    def __init__(
+        self, folder: str | os.PathLike[str], config: MetaTrainConfig, origin: dict[str, str]
+    ):
+        """Opens `folder`, making it if need be; `origin` tells of the tasks and the first policy.
 
         Raises:
           ValueError: if the folder holds a run with other settings or other tasks.
@@ -64,7 +66,7 @@ class Checkpointer:
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells of every file it touches
         folder = Path(folder).absolute()
         settings = json.dumps(
-            {"config": dataclasses.asdict(config), "tasks": task_set}, indent=2, sort_keys=True
+            {"config": dataclasses.asdict(config), **origin}, indent=2, sort_keys=True
         )
         path = folder / "settings.json"
         if path.is_file() and path.read_text() != settings:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,16 @@ class MetaTrainLog:
         """The mean of a field over each epoch, NaN left out; shape `(epochs,)`."""
         epochs = sorted({record.epoch for record in self.records})
         rows = ([getattr(r, field) for r in self.records if r.epoch == e] for e in epochs)
-        return np.array([_nanmean(row) for row in rows])
+        return np.array([nanmean(row) for row in rows])
 
 
-def _nanmean(values: list[float]) -> float:
+def as_json(value: Any) -> Any:
+    """`value`, or None for a float that is not finite, which JSON has no word for."""
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def nanmean(values: Sequence[float] | np.ndarray) -> float:
+    """The mean of the finite values; NaN if there are none."""
     finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
 
@@ -93,7 +99,8 @@ class LogFile:
 
 
 def _line(record: OuterRecord) -> str:
-    return json.dumps(dataclasses.asdict(record)) + "\n"
+    fields = {k: as_json(v) for k, v in dataclasses.asdict(record).items()}
+    return json.dumps(fields, allow_nan=False) + "\n"
 
 
 def read_log(folder: str | os.PathLike[str], *, before_step: int | None = None) -> MetaTrainLog:
@@ -111,11 +118,12 @@ def read_log(folder: str | os.PathLike[str], *, before_step: int | None = None) 
         fields = _parse(line)
         if fields is None or (before_step is not None and fields["step"] >= before_step):
             break
+        fields |= {k: float("nan") for k, v in fields.items() if v is None}
         log.records.append(OuterRecord(**fields))
     return log
 
 
-def _parse(line: str) -> dict[str, Any] | None:
+def _parse(line: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jax_lbfgs_pi.policy import Policy, init_policy
+from jax_lbfgs_pi.pretrained import policy_digest
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.training.checkpoint import Checkpointer, Position, Snapshot
 from jax_lbfgs_pi.training.config import MetaTrainConfig
@@ -68,7 +69,8 @@ def meta_train(
 
     log, checkpointer, log_file = MetaTrainLog(), None, None
     if checkpoint_dir is not None:
-        checkpointer = Checkpointer(checkpoint_dir, config, f"{tasks.name}, {len(tasks)} tasks")
+        origin = {"tasks": f"{tasks.name}, {len(tasks)} tasks", "start": policy_digest(policy)}
+        checkpointer = Checkpointer(checkpoint_dir, config, origin)
         snapshot = checkpointer.restore(Snapshot(position, outer, inner, alive, start_value))
         if snapshot is not None:
             position, outer, inner, alive, start_value = snapshot
