@@ -72,10 +72,6 @@ def _clip_implicit_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
     return jnp.clip(sigma, tau_min, tau_max), tangent
 
 
-# Errors add up along an unroll: at the default 1e-8 fifty steps drift by more than 1e-6.
-_TOLERANCES = {"tol_gap_abs": 1e-11, "tol_gap_rel": 1e-11, "tol_feas": 1e-11}
-
-
 @functools.lru_cache(maxsize=8)
 def _cvx_layer(width: int, dtype: Any) -> Any:
     """The cvxpylayers layer for vectors of `width` entries, built once for each default dtype."""
@@ -102,7 +98,7 @@ def _cvx_layer(width: int, dtype: Any) -> Any:
             parameters=[u1, u2, tau_min, tau_max],
             variables=[tau],
             solver="MOREAU",
-            solver_args={"solver": "ipm", "ipm_settings": _TOLERANCES},
+            solver_args={"solver": "ipm"},
         )
 
 
@@ -117,8 +113,11 @@ def clip_cvx(u1: Vector, u2: Vector, tau_min: Bound, tau_max: Bound) -> Scalar:
     # At |u| of 1e-3 or 1e3 solvers are plainly wrong; normalised, the problem has condition 1.
     bounds = (jnp.reshape(jnp.asarray(bound, dtype), (1,)) for bound in (tau_min, tau_max))
     n1, n2, _ = _normalise(u1, u2)
+    # An unroll that overflows must give NaN, to be skipped; the solver would end the process.
+    finite = jnp.all(jnp.isfinite(n1)) & jnp.all(jnp.isfinite(n2))
+    n1, n2 = jnp.where(finite, n1, 0.0), jnp.where(finite, n2, 1.0)
     (tau,) = layer(n1, n2, *bounds)
-    solved = tau[0].astype(dtype)
+    solved = jnp.where(finite, tau[0].astype(dtype), jnp.nan)
     # The derivative is the layer's; the value is freed from the solver's error of some 1e-9, which
     # fifty steps of an unroll would amplify without bound. All three layers have one value.
     exact = jax.lax.stop_gradient(clip_autodiff(u1, u2, tau_min, tau_max))

@@ -201,6 +201,15 @@ def test_moreaus_active_set_mode_would_have_failed(cvx):
     assert gradient[strict].max() > 1e-2
 
 
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_cvx_survives_numbers_that_are_not_finite(cvx, bad):
+    """Their unroll is skipped as not finite; the solver must not end the process."""
+    u1 = jnp.ones(6).at[2].set(bad)
+    run = jax.jit(jax.value_and_grad(clip_cvx))
+    value, _ = run(u1, jnp.ones(6), jnp.array(TAU_MIN), jnp.array(TAU_MAX))
+    assert not jnp.isfinite(value)
+
+
 def test_unknown_layer():
     with pytest.raises(ValueError, match="Unknown clip layer 'ste'"):
         get_clip_layer("ste")

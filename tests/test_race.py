@@ -466,7 +466,8 @@ def test_tables_fit_a_terminal_of_80_columns_uncut(seconds):
     assert "…" not in text
     for part in [*NAMES_OF_ALL, *map(str, TARGETS), "8123 (100%)", "∞ (0%)", "100.0 / 0.0", "I_a"]:
         assert part in text
-    assert f"{seconds:.3f} (100%)" in text
+    assert f"{seconds:#.3g}".rstrip(".") in text
+    assert "(100%)" in text
 
 
 def test_markdown_tables_are_whole():

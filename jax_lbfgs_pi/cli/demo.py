@@ -17,7 +17,7 @@ def add_parser(commands: Any) -> None:
         "cores, races it on tasks whose images and starting points it has never seen, prints the "
         "tables, and writes figures.",
     )
-    parser.add_argument("--epochs", type=int, default=8, help="of training (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=16, help="of training (default: %(default)s)")
     parser.add_argument("--tasks", type=int, default=30, help="to race on (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
     add_output_options(parser, "runs/demo")
