@@ -1,8 +1,8 @@
 """Races: every competitor on every task, by the same code, with the clock beside it."""
 
 import dataclasses
+import io
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jax_lbfgs_pi.baselines import Competitor
+from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.loop import Loop, LoopState, Status, make_loop
 from jax_lbfgs_pi.tasks.base import TaskSet
 
@@ -162,15 +163,14 @@ def load_results(folder: str | os.PathLike[str], names: Iterable[str]) -> Result
 
 
 def _save(path: Path, runs: dict[str, Run]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
         f"{name}/{field}": value
         for name, run in runs.items()
         for field, value in dataclasses.asdict(run).items()
     }
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(file.name, path)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
 
 
 def _load(path: Path, names: list[str]) -> dict[str, Run] | None:

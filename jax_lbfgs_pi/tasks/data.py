@@ -1,12 +1,14 @@
 """Images: the bundled digits, and MNIST and CIFAR-10 through tensorflow-datasets."""
 
+import io
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from jax_lbfgs_pi.files import write_atomically
 
 Images = dict[str, np.ndarray]
 """`images`, uint8 `[num, height, width, channels]`, and `labels`, int32 `[num]`."""
@@ -108,9 +110,8 @@ def _read_cache(path: Path) -> Images | None:
 
 def _write_cache(path: Path, decoded: Images) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez(file, **decoded)  # type: ignore[arg-type]
-        os.replace(file.name, path)
+        buffer = io.BytesIO()
+        np.savez(buffer, **decoded)  # type: ignore[arg-type]
+        write_atomically(path, buffer.getvalue())
     except OSError as error:
         warnings.warn(f"Could not keep decoded images in {path.parent}: {error}", stacklevel=3)
