@@ -16,21 +16,22 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-@pytest.fixture
-def mnist_dir() -> str:
-    """tensorflow-datasets' folder with MNIST, or a skip that says why."""
+def prepared(dataset: str) -> str:
+    """tensorflow-datasets' folder with a data set, or a skip that says why."""
     folder = os.environ.get("TFDS_DATA_DIR")
-    if not folder or not os.path.isdir(os.path.join(folder, "mnist")):
-        pytest.skip("needs MNIST: set TFDS_DATA_DIR to a prepared tensorflow-datasets folder")
+    if not folder or not os.path.isdir(os.path.join(folder, dataset)):
+        pytest.skip(f"needs {dataset}: set TFDS_DATA_DIR to a prepared tensorflow-datasets folder")
     pytest.importorskip("array_record", reason="needs the extra 'data'")
     return folder
+
+
+@pytest.fixture
+def mnist_dir() -> str:
+    """tensorflow-datasets' folder with MNIST."""
+    return prepared("mnist")
 
 
 @pytest.fixture
 def cifar_dir() -> str:
-    """tensorflow-datasets' folder with CIFAR-10, or a skip that says why."""
-    folder = os.environ.get("TFDS_DATA_DIR")
-    if not folder or not os.path.isdir(os.path.join(folder, "cifar10")):
-        pytest.skip("needs CIFAR-10: set TFDS_DATA_DIR to a prepared tensorflow-datasets folder")
-    pytest.importorskip("array_record", reason="needs the extra 'data'")
-    return folder
+    """tensorflow-datasets' folder with CIFAR-10."""
+    return prepared("cifar10")
