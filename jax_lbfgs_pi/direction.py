@@ -4,13 +4,35 @@ Both skip the pairs with `s_iᵀy_i <= 0`, which keeps H positive definite on no
 (paper §3; Nocedal & Wright 2006, p. 537), and both are differentiable with respect to everything.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.history import History, age_order, initial_scaling, memory_size
+from jax_lbfgs_pi.history import (
+    History,
+    by_age,
+    by_slot,
+    get_products,
+    initial_scaling,
+    memory_size,
+    pairs_vdot,
+)
 from jax_lbfgs_pi.trees import Params
+
+
+class Coefficients(NamedTuple):
+    """The coefficients of `d = S c + Y a + γ g`, signs included.
+
+    Attributes:
+      pairs: c and a, in order of age, the oldest pair first; shape `(2, m)`.
+      g: the gradient's, a scalar.
+    """
+
+    pairs: Float[Array, "2 m"]
+    g: Float[Array, ""]
 
 
 def two_loop_direction(grads: Params, history: History) -> Params:
@@ -26,30 +48,34 @@ def two_loop_direction(grads: Params, history: History) -> Params:
     Returns:
       d, a pytree like `grads`.
     """
-    order = age_order(history)
-    rho, valid = _curvature(jnp.diagonal(history.sy))
+    m = memory_size(history)
+    order = (history.head + jnp.arange(m)) % m
+    s_y = get_products(history).sy
+    valid = s_y > 0
+    rho = 1.0 / jnp.where(valid, s_y, 1.0)
 
-    def pair(i: Array) -> tuple[Params, Params]:
-        return tuple(jax.tree.map(lambda leaf: leaf[i], tree) for tree in history[:2])
+    def pair(slot: Array) -> tuple[Params, Params]:
+        return tuple(jax.tree.map(lambda leaf: leaf[slot], tree) for tree in history[:2])
 
     def add(scale: Array, v: Params, q: Params) -> Params:
         return jax.tree.map(lambda a, b: b + (scale * a).astype(b.dtype), v, q)
 
-    def first_loop(q: Params, i: Array) -> tuple[Params, Array]:
-        s, y = pair(i)
-        alpha = jnp.where(valid[i], rho[i] * trees.vdot(s, q), 0.0)
+    def first_loop(q: Params, xs: tuple[Array, ...]) -> tuple[Params, Array]:
+        slot, rho, valid = xs
+        s, y = pair(slot)
+        alpha = jnp.where(valid, rho * trees.vdot(s, q), 0.0)
         return add(-alpha, y, q), alpha
 
-    def second_loop(r: Params, xs: tuple[Array, Array]) -> tuple[Params, None]:
-        i, alpha = xs
-        s, y = pair(i)
-        beta = jnp.where(valid[i], rho[i] * trees.vdot(y, r), 0.0)
+    def second_loop(r: Params, xs: tuple[Array, ...]) -> tuple[Params, None]:
+        slot, rho, valid, alpha = xs
+        s, y = pair(slot)
+        beta = jnp.where(valid, rho * trees.vdot(y, r), 0.0)
         return add(alpha - beta, s, r), None
 
-    q, alphas = jax.lax.scan(first_loop, grads, order, reverse=True)
+    q, alphas = jax.lax.scan(first_loop, grads, (order, rho, valid), reverse=True)
     gamma = initial_scaling(history)
     r = jax.tree.map(lambda leaf: (gamma * leaf).astype(leaf.dtype), q)
-    r, _ = jax.lax.scan(second_loop, r, (order, alphas))
+    r, _ = jax.lax.scan(second_loop, r, (order, rho, valid, alphas))
     return jax.tree.map(jnp.negative, r)
 
 
@@ -68,54 +94,32 @@ def gram_direction(grads: Params, history: History) -> Params:
     Returns:
       d, a pytree like `grads`.
     """
-    m = memory_size(history)
-    alpha, c, gamma = direction_coefficients(
-        history,
-        s_g=trees.stacked_vdot(history.s, grads, m),
-        y_g=trees.stacked_vdot(history.y, grads, m),
-    )
-    from_y, from_s = trees.combine(gamma * alpha, history.y), trees.combine(c, history.s)
-    return jax.tree.map(
-        lambda g, by_y, by_s: (by_y - by_s - gamma * g).astype(g.dtype), grads, from_y, from_s
-    )
+    with_g = by_age(pairs_vdot(history, grads), history.head)
+    return combine(direction_coefficients(history, with_g), history, grads)
 
 
-def direction_coefficients(
-    history: History, *, s_g: Float[Array, " m"], y_g: Float[Array, " m"]
-) -> tuple[Float[Array, " m"], Float[Array, " m"], Float[Array, ""]]:
-    """α, c and γ of `d = -γ (g - Y α) - S c`, by slot, from inner products alone.
+def direction_coefficients(history: History, with_g: Float[Array, "2 m"]) -> Coefficients:
+    """The coefficients of d = -H g, from inner products alone.
 
     Args:
-      history: the curvature pairs.
-      s_g: Sᵀg by slot, shape `(m,)`.
-      y_g: Yᵀg by slot, shape `(m,)`.
+      history: the curvature pairs; only their products are read.
+      with_g: Sᵀg and Yᵀg, in order of age.
     """
-    order = age_order(history)
+    inverse, yy, sy = get_products(history)
     gamma = initial_scaling(history)
-    sy, yy = history.sy[order][:, order], history.yy[order][:, order]
-    s_g, y_g = s_g[order], y_g[order]
-    _, valid = _curvature(jnp.diagonal(sy))
-    # A skipped pair becomes a row and column of the identity with right-hand side 0: it gets the
-    # coefficients 0 and touches no other pair.
-    both = valid[:, None] & valid[None, :]
-    upper = jnp.triu(jnp.where(both, sy, 0.0)) + jnp.diag(
-        jnp.where(valid, 0.0, 1.0).astype(sy.dtype)
-    )
-    yy = jnp.where(both, yy, 0.0)
-    s_g, y_g = jnp.where(valid, s_g, 0.0), jnp.where(valid, y_g, 0.0)
-
-    solve = jax.scipy.linalg.solve_triangular
-    alpha = solve(upper, s_g)
-    y_q = y_g - jnp.matmul(yy, alpha, precision=jax.lax.Precision.HIGHEST)
-    c = solve(upper, jnp.diagonal(upper) * alpha - gamma * y_q, trans=1)
-    back = jnp.argsort(order)
-    return alpha[back], c[back], gamma
+    # With right-hand sides 0, skipped pairs get coefficients 0 and touch no other pair.
+    s_g, y_g = jnp.where(sy[None] > 0, with_g, 0.0)
+    alpha = trees.matvec(inverse, s_g)
+    beta = sy * alpha - gamma * (y_g - trees.matvec(yy, alpha))
+    c = trees.matvec(inverse.T, beta)
+    return Coefficients(jnp.stack([-c, gamma * alpha]), -gamma)
 
 
-def _curvature(s_y: Float[Array, " m"]) -> tuple[Float[Array, " m"], Bool[Array, " m"]]:
-    """ρ_i = 1/(s_iᵀy_i), and which pairs may be used; ρ is 1 at the others, so it stays finite."""
-    valid = s_y > 0
-    return 1.0 / jnp.where(valid, s_y, 1.0), valid
+def combine(coefficients: Coefficients, history: History, grads: Params) -> Params:
+    """S c + Y a + γ g in one pass; a pytree like `grads`."""
+    c, a = by_slot(coefficients.pairs, history.head)
 
+    def one_leaf(s: Array, y: Array, g: Array) -> Array:
+        return trees.weighted_sum(coefficients.g, g, (c, s), (a, y)).astype(g.dtype)
 
-DIRECTIONS = {"gram": gram_direction, "two_loop": two_loop_direction}
+    return jax.tree.map(one_leaf, history.s, history.y, grads)

@@ -44,7 +44,6 @@ def minimize(
     max_iters: int = 500,
     tol: float = 1e-8,
     has_aux: bool = False,
-    direction: str = "gram",
     guard: float | None = 1.0,
 ) -> MinimizeResult:
     """Minimizes a smooth function: one evaluation per step, under `jit` and `vmap` alike.
@@ -61,7 +60,6 @@ def minimize(
       max_iters: the greatest number of steps.
       tol: stop where the 2-norm of the gradient is below this.
       has_aux: whether `fun` returns a pair.
-      direction: `gram` or `two_loop`, as in `lbfgs_pi`.
       guard: the greatest tolerated rise of f, as in `lbfgs_pi`.
 
     Returns:
@@ -82,7 +80,7 @@ def minimize(
         raise ValueError(f"max_iters must be an integer of at least 0, but got {max_iters!r}.")
     if isinstance(tol, (int, float)) and not tol >= 0:
         raise ValueError(f"tol must be at least 0, but got {tol!r}.")
-    tx = lbfgs_pi(policy, memory_size=memory_size, direction=direction, guard=guard)
+    tx = lbfgs_pi(policy, memory_size=memory_size, guard=guard)
     loop = make_loop(
         tx, fun, max_iters=max_iters, tol=tol, has_aux=has_aux, retreats=guard is not None
     )

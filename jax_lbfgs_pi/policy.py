@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax import dtypes
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.clip import get_clip_layer
@@ -42,11 +42,21 @@ class InnerProducts(NamedTuple):
     sy: Float[Array, ""]
     yy: Float[Array, ""]
 
+    def where_pair(self, condition: Bool[Array, ""]) -> "InnerProducts":
+        """The products, with 0 for those of s and y where the scalar `condition` is false."""
+        has_pair = np.array([not {"s", "y"}.isdisjoint(name) for name in self._fields])
+        return InnerProducts(*jnp.where(condition | ~has_pair, jnp.stack(self), 0.0))
+
 
 def inner_products(d: Params, g: Params, s: Params, y: Params) -> InnerProducts:
     """All inner products between four pytrees of one structure."""
     v = (d, g, s, y)
     return InnerProducts(*(trees.vdot(v[i], v[j]) for i in range(4) for j in range(i, 4)))
+
+
+# The entries of X, row by row: which of the ten products, and its sign.
+_FEATURE_OF = np.array([0, 1, 2, 3, 1, 4, 5, 6, 2, 5, 7, 8, 3, 6, 8, 9])
+_FEATURE_SIGN = np.array([1, -1, -1, -1, 1, 1, -1, -1, 1, 1, 1, -1, 1, 1, 1, 1], np.int8)
 
 
 def log_features(products: InnerProducts) -> Float[Array, "16"]:
@@ -55,14 +65,7 @@ def log_features(products: InnerProducts) -> Float[Array, "16"]:
     So the four squared norms appear once and each of the six products with both signs, row by row
     (paper, Fig. 1; its `min` is a misprint).
     """
-    p = products
-    matrix = [
-        [p.dd, -p.dg, -p.ds, -p.dy],
-        [p.dg, p.gg, -p.gs, -p.gy],
-        [p.ds, p.gs, p.ss, -p.sy],
-        [p.dy, p.gy, p.sy, p.yy],
-    ]
-    signed = jnp.stack([entry for row in matrix for entry in row])
+    signed = jnp.stack(products)[_FEATURE_OF] * _FEATURE_SIGN
     return jnp.log(jnp.maximum(signed, LOG_FLOOR))
 
 

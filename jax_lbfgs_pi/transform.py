@@ -10,9 +10,18 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.direction import DIRECTIONS
-from jax_lbfgs_pi.history import History, check_memory_size, init_history, push
-from jax_lbfgs_pi.policy import InnerProducts, inner_products
+from jax_lbfgs_pi.direction import Coefficients, combine, direction_coefficients
+from jax_lbfgs_pi.history import (
+    History,
+    append,
+    by_age,
+    check_memory_size,
+    drop_oldest,
+    init_history,
+    pairs_vdot,
+    write,
+)
+from jax_lbfgs_pi.policy import InnerProducts
 from jax_lbfgs_pi.pretrained import default_policy
 from jax_lbfgs_pi.trees import Params
 
@@ -26,31 +35,33 @@ class ScaleByLBFGSPiState(NamedTuple):
     """State of `scale_by_lbfgs_pi`: (2m + 2) n numbers and O(m²) more.
 
     Attributes:
-      count: number of updates made, an int32 scalar.
+      count: number of updates made, retreats aside, an int32 scalar.
+      num_retreats: how many updates took a failed step back, an int32 scalar.
       prev_params: x_{k-1}, a pytree like the parameters; zeros before the first update.
       prev_grads: g_{k-1}, likewise.
       prev_value: f(x_{k-1}) if `value` was passed, else infinity; a scalar.
       history: the curvature pairs and their inner products.
+      history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
+        gradient they give the products with y, which so need no pass of their own.
       step_size: t_k of the last update, a scalar; 0 if that update was a retreat.
       grad_norm: ‖g_k‖ of the last update, a scalar.
-      num_retreats: how many updates took a failed step back, an int32 scalar.
     """
 
     count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
+    num_retreats: Int[Array, ""]
     prev_params: Params
     prev_grads: Params
     prev_value: Float[Array, ""]
     history: History
+    history_grads: Float[Array, "2 m"]
     step_size: Float[Array, ""]
     grad_norm: Float[Array, ""]
-    num_retreats: Int[Array, ""]
 
 
 def scale_by_lbfgs_pi(
     policy: StepPolicy | None = None,
     *,
     memory_size: int = 5,
-    direction: str = "gram",
     guard: float | None = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Scales a gradient g to t H g: L-BFGS's H, and a step size t = π(d, g, s, y; θ) (paper §3-4).
@@ -68,7 +79,6 @@ def scale_by_lbfgs_pi(
       policy: a `Policy`, or any function from `InnerProducts` to a scalar; None is the best shipped
         policy.
       memory_size: m, the number of curvature pairs kept.
-      direction: `gram` (two passes over the history) or `two_loop` (the reference).
       guard: the greatest tolerated rise of f, in predicted decreases; infinity guards against
         non-finite numbers alone, None against nothing (the paper's algorithm).
 
@@ -77,34 +87,27 @@ def scale_by_lbfgs_pi(
       never needs `value`.
 
     Raises:
-      ValueError: for `memory_size < 1`, an unknown `direction` or a negative `guard`; from `update`
-        if `params` is None, or if gradients and parameters differ in structure or shape.
+      ValueError: for `memory_size < 1` or a negative `guard`; from `update` if `params` is None, or if gradients and parameters differ in structure or shape.
       TypeError: from `init`, for integer or complex parameters.
     """
     check_memory_size(memory_size)
-    if direction not in DIRECTIONS:
-        raise ValueError(f"Unknown direction {direction!r}: choose one of {', '.join(DIRECTIONS)}.")
     if guard is not None and not guard >= 0:
         raise ValueError(f"guard must be None or at least 0, but got {guard!r}.")
     step_policy = default_policy() if policy is None else policy
 
     def init(params: Params) -> ScaleByLBFGSPiState:
         history = init_history(params, memory_size)
-        dtype = history.sy.dtype
-
-        def zeros() -> Params:
-            # With an explicit dtype, or a weakly typed parameter would cost a second compilation.
-            return jax.tree.map(lambda leaf: jnp.zeros_like(leaf, jnp.result_type(leaf)), params)
-
+        dtype = history.products.dtype
         return ScaleByLBFGSPiState(
             count=jnp.zeros((), jnp.int32),
-            prev_params=zeros(),
-            prev_grads=zeros(),
+            num_retreats=jnp.zeros((), jnp.int32),
+            prev_params=jax.tree.map(trees.zeros_like, params),
+            prev_grads=jax.tree.map(trees.zeros_like, params),
             prev_value=jnp.full((), jnp.inf, dtype),
             history=history,
+            history_grads=jnp.zeros((2, memory_size), dtype),
             step_size=jnp.zeros((), dtype),
             grad_norm=jnp.zeros((), dtype),
-            num_retreats=jnp.zeros((), jnp.int32),
         )
 
     def update(
@@ -121,75 +124,116 @@ def scale_by_lbfgs_pi(
                 "lbfgs_pi reads its last step from the parameters: call "
                 "update(grads, state, params) with the current params."
             )
-        grads = updates
-        trees.check_same_structure(grads, params, names=("grads", "params"))
+        trees.check_same_structure(updates, params, names=("grads", "params"))
         trees.check_same_structure(state.prev_params, params, names=("state", "params"))
-
-        # Before the first step there is no pair. The zero pair stands for it: it is skipped by the
-        # direction, and has left the window by the time its slot is needed.
-        started = state.count > 0
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        s = trees.where(started, trees.subtract(params, state.prev_params), zeros)
-        y = trees.where(started, trees.subtract(grads, state.prev_grads), zeros)
-        failed = None if guard is None else _failed(grads, s, y, value, state, guard)
-
-        keep = None if failed is None else ~failed
-        history = push(state.history, s, y, keep=keep)
-        d = DIRECTIONS[direction](grads, history)
-        products = inner_products(d, grads, s, y)
-        dtype = history.sy.dtype
-        t = jnp.asarray(step_policy(products), dtype)
-        out = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)
-        new_state = ScaleByLBFGSPiState(
-            count=jnp.asarray(optax.safe_increment(state.count)),
-            prev_params=params,
-            prev_grads=grads,
-            prev_value=jnp.asarray(jnp.inf if value is None else value, dtype),
-            history=history,
-            step_size=t,
-            grad_norm=jnp.sqrt(products.gg),
-            num_retreats=state.num_retreats,
-        )
-        if failed is None:
-            return out, new_state
-        retreat = jax.tree.map(lambda leaf: ((1 - RETREAT) * leaf).astype(leaf.dtype), s)
-        kept = state._replace(
-            history=history,
-            step_size=jnp.zeros_like(t),
-            grad_norm=new_state.grad_norm,
-            num_retreats=state.num_retreats + 1,
-        )
-        # The history was guarded slot by slot above: keep it out of this choice.
-        chosen = trees.where(failed, kept._replace(history=()), new_state._replace(history=()))
-        return trees.where(failed, retreat, out), chosen._replace(history=history)
+        return _update(updates, state, params, value, step_policy, guard)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _update(
+    grads: Params,
+    state: ScaleByLBFGSPiState,
+    params: Params,
+    value: Any,
+    policy: StepPolicy,
+    guard: float | None,
+) -> tuple[Params, ScaleByLBFGSPiState]:
+    dtype = state.history_grads.dtype
+    started = state.count > 0
+    s = trees.subtract(params, state.prev_params)
+    y = trees.subtract(grads, state.prev_grads)
+
+    # First pass: the products of the new vectors, all at once. The pair is written in any case;
+    # where it is none, before the first step or after one that failed, its slot counts as empty.
+    history = write(state.history, s, y if guard is None else trees.finite_or_zero(y))
+    products_g = pairs_vdot(history, grads)
+    ss, sy, yy, gg = (trees.vdot(a, b) for a, b in ((s, s), (s, y), (y, y), (grads, grads)))
+    with_g = by_age(products_g, history.head)
+    newest = jnp.where(started, jnp.stack([sy, yy]), 0.0)
+    # Yᵀy is Yᵀg_k - Yᵀg_{k-1}: rounded like y itself, but for the pair's own products.
+    with_y = by_age(products_g - state.history_grads, history.head).at[:, -1].set(newest)
+
+    # The recursion, on coefficients.
+    history = history._replace(products=append(state.history.products, with_y))
+    coefficients = direction_coefficients(history, with_g)
+    failed = None
+    if guard is not None:
+        # With all the products in the test, XLA knows that whatever reads the previous x and g has
+        # been computed before the new ones are chosen, and writes those in place of the old.
+        finite = jnp.isfinite(gg + jnp.sum(products_g))
+        failed = started & _failed(finite, with_g[0, -1], sy, value, state.prev_value, guard)
+        # The way back is a combination too: the last step alone.
+        back = Coefficients(jnp.zeros_like(with_g).at[0, -1].set(1.0), jnp.zeros_like(gg))
+        coefficients = trees.where(failed, back, coefficients)
+
+    # Second pass: the combination. Products that are linear in d follow from its coefficients, as
+    # exact as d itself; dᵀd would lose twice as many digits, so it is taken from the vector.
+    usable_grads = grads if failed is None else trees.where(failed, s, grads)
+    d = combine(coefficients, history, usable_grads)
+    dg, dy = jnp.sum(coefficients.pairs[None] * jnp.stack([with_g, with_y]), axis=(1, 2))
+    products = InnerProducts(
+        dd=trees.vdot(d, d),
+        dg=dg + coefficients.g * gg,
+        ds=trees.vdot(d, s),
+        dy=dy + coefficients.g * with_g[1, -1],
+        gg=gg,
+        gs=with_g[0, -1],
+        gy=with_g[1, -1],
+        ss=ss,
+        sy=sy,
+        yy=yy,
+    ).where_pair(started)
+    t = jnp.asarray(policy(products), dtype)
+    new_state = ScaleByLBFGSPiState(
+        count=jnp.asarray(optax.safe_increment(state.count)),
+        num_retreats=state.num_retreats,
+        prev_params=params,
+        prev_grads=grads,
+        prev_value=jnp.asarray(jnp.inf if value is None else value, dtype),
+        history=history,
+        history_grads=products_g,
+        step_size=t,
+        grad_norm=jnp.sqrt(gg),
+    )
+    if failed is not None:
+        kept = state._replace(
+            num_retreats=state.num_retreats + 1,
+            history=history._replace(
+                products=drop_oldest(state.history.products), head=state.history.head
+            ),
+            step_size=jnp.zeros_like(t),
+            grad_norm=new_state.grad_norm,
+        )
+        t = jnp.where(failed, RETREAT - 1.0, t)
+        # s and y are the same in both: no choice, no copy.
+        new_state = trees.where(
+            failed, kept._replace(history=kept.history[2:]), new_state._replace(history=history[2:])
+        )
+        new_state = new_state._replace(history=History(history.s, history.y, *new_state.history))
+    return jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d), new_state
+
+
 def _failed(
-    grads: Params, s: Params, y: Params, value: Any, state: ScaleByLBFGSPiState, guard: float
+    finite: Array, gs: Array, sy: Array, value: Any, prev_value: Array, guard: float
 ) -> Bool[Array, ""]:
     """Whether the last step led to non-finite numbers, or to a rise that the guard forbids."""
-    slope_now, change = trees.vdot(grads, s), trees.vdot(y, s)
-    slope = slope_now - change  # g_{k-1}ᵀs
-    finite = jnp.isfinite(trees.vdot(grads, grads))
-    tolerated = guard * jnp.abs(slope)
+    tolerated = guard * jnp.abs(gs - sy)  # the slope that the step began with
     if value is not None:
-        # -inf before the first step, and after updates without a value: nothing is forbidden.
-        rise = value - state.prev_value
+        # -inf after updates without a value: nothing is forbidden.
+        rise = value - prev_value
         finite &= jnp.isfinite(value)
     else:
-        rise = slope_now - 0.5 * change
+        rise = gs - 0.5 * sy
         if math.isfinite(guard):
-            tolerated = jnp.zeros_like(slope)
-    return (state.count > 0) & (~finite | (rise > tolerated))
+            tolerated = jnp.zeros_like(sy)
+    return ~finite | (rise > tolerated)
 
 
 def lbfgs_pi(
     policy: StepPolicy | None = None,
     *,
     memory_size: int = 5,
-    direction: str = "gram",
     guard: float | None = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS with a learned step-size policy: `scale_by_lbfgs_pi`, and a change of sign.
@@ -209,5 +253,5 @@ def lbfgs_pi(
       >>> bool(jnp.allclose(x, 3.0, atol=1e-3))
       True
     """
-    scale = scale_by_lbfgs_pi(policy, memory_size=memory_size, direction=direction, guard=guard)
+    scale = scale_by_lbfgs_pi(policy, memory_size=memory_size, guard=guard)
     return optax.chain(scale, optax.scale(-1.0))

@@ -59,21 +59,52 @@ def stacked_vdot(stack: Params, v: Params, num_rows: int) -> Float[Array, " m"]:
     return _sum_leaves(lambda x, y: _contract(x, y, dtype), (num_rows,), stack, v)
 
 
-def combine(coefficients: Float[Array, " m"], stack: Params) -> Params:
-    """Σ_i coefficients[i] · stack[i], leaf by leaf, in the coefficients' dtype."""
+@jax.custom_jvp
+def weighted_sum(scale: Array, base: Array, *terms: tuple[Array, Array]) -> Array:
+    """`scale · base + Σ Σ_i c_i stack_i` over the pairs `(c, stack)` in `terms`.
 
-    def one_leaf(leaf: Array) -> Array:
-        dims = (((0,), (0,)), ((), ()))
-        dtype = coefficients.dtype
-        return lax.dot_general(
-            coefficients,
-            leaf.astype(dtype),
-            dims,
-            precision=lax.Precision.HIGHEST,
-            preferred_element_type=dtype,
-        )
+    Written out row by row, XLA makes one pass of it; as products of a vector and a matrix, three.
 
-    return jax.tree.map(one_leaf, stack)
+    Args:
+      scale: a scalar.
+      base: an array.
+      *terms: pairs of m coefficients, shape `(m,)`, and m arrays like `base`, shape
+        `(m, *base.shape)`.
+    """
+    total = scale * base.astype(scale.dtype)
+    for coefficients, stack in terms:
+        for i in range(stack.shape[0]):
+            total += coefficients[i] * stack[i].astype(scale.dtype)
+    return total
+
+
+@weighted_sum.defjvp
+def _weighted_sum_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    # The derivative in matrix form, so that its transpose is m products at once, not one by one.
+    scale, base, *terms = primals
+    d_scale, d_base, *d_terms = tangents
+    dtype = scale.dtype
+    tangent = d_scale * base.astype(dtype) + scale * d_base.astype(dtype)
+    for (c, stack), (d_c, d_stack) in zip(terms, d_terms, strict=True):
+        tangent += _mix(d_c, stack.astype(dtype)) + _mix(c, d_stack.astype(dtype))
+    return weighted_sum(*primals), tangent
+
+
+def _mix(coefficients: Array, stack: Array) -> Array:
+    dims = (((0,), (0,)), ((), ()))
+    return lax.dot_general(coefficients, stack, dims, precision=lax.Precision.HIGHEST)
+
+
+def matvec(a: Float[Array, "i j"], v: Float[Array, " j"]) -> Float[Array, " i"]:
+    """A v for a small matrix, as a sum of products: XLA fuses it, at the precision of its dtype."""
+    return jnp.sum(a * v[None, :], axis=1)
+
+
+def zeros_like(leaf: Any, rows: int | None = None) -> Array:
+    """Zeros like a leaf, or a stack of `rows` of them."""
+    dtype = jnp.result_type(leaf)
+    zeros = jnp.zeros_like(leaf, dtype)
+    return zeros if rows is None else jnp.zeros((rows, *jnp.shape(leaf)), dtype)
 
 
 def where(condition: Array, a: Params, b: Params) -> Params:
@@ -84,6 +115,11 @@ def where(condition: Array, a: Params, b: Params) -> Params:
 def subtract(a: Params, b: Params) -> Params:
     """A - b, leaf by leaf."""
     return jax.tree.map(lambda x, y: x - y, a, b)
+
+
+def finite_or_zero(a: Params) -> Params:
+    """A with 0 in place of what is not finite."""
+    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x)), a)
 
 
 def check_floating(params: Params) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.history import age_order
+from jax_lbfgs_pi.history import drop_oldest, get_products
 from tests import oracles
 
 DIRECTIONS = [lp.two_loop_direction, lp.gram_direction]
@@ -120,22 +120,29 @@ def test_history_keeps_the_last_pairs_in_order_and_their_products():
     history = lp.init_history(jnp.zeros((2, 3)), m)
     for s, y in pairs:
         history = lp.push(history, jnp.array(s.reshape(2, 3)), jnp.array(y.reshape(2, 3)))
-    order = np.asarray(age_order(history))
+    order = (int(history.head) + np.arange(m)) % m
     S, Y = pairs[-m:, 0], pairs[-m:, 1]
     np.testing.assert_array_equal(history.s[order].reshape(m, 6), S)
     np.testing.assert_array_equal(history.y[order].reshape(m, 6), Y)
-    for name, product in (("ss", S @ S.T), ("sy", S @ Y.T), ("yy", Y @ Y.T)):
-        np.testing.assert_allclose(getattr(history, name)[order][:, order], product, rtol=1e-13)
+    usable = np.sum(S * Y, axis=1) > 0
+    assert 0 < usable.sum() < m  # both kinds are there
+    both = usable[:, None] & usable[None, :]
+    R = np.where(both, np.triu(S @ Y.T), np.eye(m))
+    yy = np.where(both | np.eye(m, dtype=bool), Y @ Y.T, 0.0)
+    products = get_products(history)
+    np.testing.assert_allclose(products.inverse, np.linalg.inv(R), rtol=1e-11, atol=1e-12)
+    np.testing.assert_allclose(products.yy, yy, rtol=1e-12)
+    np.testing.assert_allclose(products.sy, np.sum(S * Y, axis=1), rtol=1e-12)
 
 
-def test_push_with_keep_false_changes_nothing():
+def test_dropping_the_oldest_pair_leaves_the_direction_of_the_others():
     rng = np.random.default_rng(3)
-    history = lp.init_history(jnp.zeros(3), 2)
-    for s, y in rng.normal(size=(3, 2, 3)):
-        history = lp.push(history, jnp.array(s), jnp.array(y))
-    nan = jnp.full(3, jnp.nan)
-    same = lp.push(history, nan, nan, keep=jnp.array(False))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-14), same, history)
+    n, m = 6, 3
+    for _ in range(20):
+        history, pairs, g, grads = random_case(rng, jnp.zeros(n), m, int(rng.integers(m, 7)))
+        history = history._replace(products=drop_oldest(history.products))
+        expected = -oracles.dense_inverse_hessian(pairs[1:], n) @ g
+        np.testing.assert_allclose(lp.gram_direction(grads, history), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
@@ -157,7 +164,7 @@ def test_derivatives_are_finite_where_nothing_is_usable(direction):
 def test_low_precision_leaves_accumulate_in_float32(dtype):
     params = {"a": jnp.ones(4, dtype), "b": jnp.ones(3, jnp.float32)}
     history = lp.init_history(params, 3)
-    assert history.sy.dtype == jnp.float32
+    assert history.products.dtype == jnp.float32
     history = lp.push(history, params, jax.tree.map(lambda x: 2 * x, params))
     d = lp.gram_direction(params, history)
     assert jax.tree.map(lambda x: x.dtype, d) == jax.tree.map(lambda x: x.dtype, params)

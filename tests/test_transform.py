@@ -7,8 +7,10 @@ import optax
 import pytest
 from flax import linen as nn
 from flax.training.train_state import TrainState
+from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
+from jax_lbfgs_pi.history import get_products
 from tests import oracles
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array(0.3, jnp.float64)}
@@ -35,8 +37,7 @@ def run(tx, params, steps, fun=loss, with_value=False):
     return params, state
 
 
-@pytest.mark.parametrize("direction", ["gram", "two_loop"])
-def test_equals_plain_loops_on_rosenbrock(direction):
+def test_equals_plain_loops_on_rosenbrock():
     policy = lp.init_policy(jax.random.key(5))
     theta = jax.tree.map(np.asarray, policy.params)["params"]
     evaluate = jax.jit(jax.value_and_grad(oracles.rosenbrock))
@@ -45,7 +46,7 @@ def test_equals_plain_loops_on_rosenbrock(direction):
         lambda x: jax.tree.map(np.asarray, evaluate(jnp.array(x))), theta, x0, 30, m=3
     )
     x = jnp.array(x0)
-    tx = lp.lbfgs_pi(policy, memory_size=3, direction=direction, guard=None)
+    tx = lp.lbfgs_pi(policy, memory_size=3, guard=None)
     x, _ = run(tx, x, 30, oracles.rosenbrock)
     np.testing.assert_allclose(x, xs[-1], rtol=1e-6)
 
@@ -69,7 +70,7 @@ def test_both_precisions_converge_and_keep_their_dtypes(policy, dtype):
     params = jax.tree.map(lambda x: x.astype(dtype), PARAMS)
     out, state = run(lp.lbfgs_pi(lp.load_policy(policy)), params, 80)
     assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(out))
-    assert state[0].history.sy.dtype == dtype
+    assert state[0].history.products.dtype == dtype
     start = optax.tree.norm(jax.grad(loss)(params))
     end = optax.tree.norm(jax.grad(loss)(out))
     assert float(end) < 1e-5 * float(start)
@@ -104,10 +105,9 @@ def test_step_is_read_from_the_parameters_whatever_follows_in_the_chain():
     _, state = tx.update(grads, state, params)
     s = optax.tree.sub(params, PARAMS)
     y = optax.tree.sub(grads, jax.grad(loss)(PARAMS))
-    history = state[0][0].history
-    newest = (int(history.head) - 1) % 5
-    np.testing.assert_allclose(history.ss[newest, newest], optax.tree.vdot(s, s), rtol=1e-12)
-    np.testing.assert_allclose(history.sy[newest, newest], optax.tree.vdot(s, y), rtol=1e-12)
+    products = get_products(state[0][0].history)
+    np.testing.assert_allclose(products.sy[-1], optax.tree.vdot(s, y), rtol=1e-12)
+    np.testing.assert_allclose(products.yy[-1, -1], optax.tree.vdot(y, y), rtol=1e-12)
 
 
 def test_masked_moves_its_part_alone_as_if_there_were_no_other():
@@ -278,25 +278,46 @@ def test_guard_without_value_is_the_same_on_a_quadratic():
     assert int(state_with[0].num_retreats) == int(state_without[0].num_retreats) > 0
 
 
-def test_retreat_leaves_no_trace_in_the_history():
-    tx = lp.scale_by_lbfgs_pi()
-    params, chain_state = run(optax.chain(tx, optax.scale(-1.0)), PARAMS, 4)
-    state = chain_state[0]
-    bad = jax.tree.map(lambda x: jnp.full_like(x, jnp.inf), params)
-    _, after = tx.update(bad, state, params)
-    assert int(after.num_retreats) == int(state.num_retreats) + 1
-    for name in ("prev_params", "prev_grads", "history", "count"):
-        jax.tree.map(
-            functools.partial(np.testing.assert_allclose, rtol=1e-13),
-            getattr(after, name),
-            getattr(state, name),
-        )
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, 1e3])
+def test_after_a_retreat_the_history_is_that_of_the_other_pairs(bad):
+    """The failed pair lies in the oldest slot, which counts as empty: see what H makes of it."""
+    tx, m = lp.scale_by_lbfgs_pi(lp.constant_policy(0.3), memory_size=3), 3
+    params, state, pairs = PARAMS, tx.init(PARAMS), []
+    for _ in range(5):
+        grads = jax.grad(loss)(params)
+        updates, state = tx.update(grads, state, params)
+        params = jax.tree.map(jnp.subtract, params, updates)
+        pairs.append([ravel_pytree(tree)[0] for tree in (params, jax.grad(loss)(params))])
+    _, state = tx.update(jax.grad(loss)(params), state, params)
+    assert int(state.num_retreats) == 0
+
+    worse = jax.tree.map(lambda x: x + 0.1, params)
+    _, after = tx.update(jax.tree.map(lambda x: jnp.full_like(x, bad), params), state, worse)
+    assert int(after.num_retreats) == 1
+    assert float(after.step_size) == 0.0
+    for name in ("prev_params", "prev_grads", "count", "history_grads"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(state, name))
+    s_and_y = np.diff(np.array(pairs), axis=0)[-m:][1:]  # the oldest pair has been given up
+    grads = jax.grad(loss)(params)
+    g, unravel = ravel_pytree(grads)
+    expected = -oracles.dense_inverse_hessian([tuple(pair) for pair in s_and_y], g.size) @ g
+    for direction in (lp.gram_direction, lp.two_loop_direction):
+        d, _ = ravel_pytree(direction(grads, after.history))
+        np.testing.assert_allclose(d, expected, rtol=1e-9)
+
+    # The next pair is taken from where the failed step began.
+    better = jax.tree.map(lambda x: 0.9 * x, params)
+    _, last = tx.update(jax.grad(loss)(better), after, better)
+    products = get_products(last.history)
+    s = jax.tree.map(jnp.subtract, better, params)
+    y = jax.tree.map(jnp.subtract, jax.grad(loss)(better), grads)
+    np.testing.assert_allclose(products.sy[-1], optax.tree.vdot(s, y), rtol=1e-12)
 
 
 def test_value_is_never_required_and_changes_nothing_where_the_guard_is_content():
     with_value, _ = run(lp.lbfgs_pi(guard=jnp.inf), PARAMS, 6, with_value=True)
     without, _ = run(lp.lbfgs_pi(guard=None), PARAMS, 6)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-12), with_value, without)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), with_value, without)
 
 
 # -- bad input ---------------------------------------------------------------------------------
@@ -329,7 +350,6 @@ def test_mismatched_trees():
     ("options", "message"),
     [
         ({"memory_size": 0}, "memory_size must be an integer of at least 1"),
-        ({"direction": "newton"}, "Unknown direction 'newton': choose one of gram, two_loop"),
         ({"guard": -1.0}, "guard must be None or at least 0"),
         ({"guard": float("nan")}, "guard must be None or at least 0"),
     ],
