@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow lint format types check clean
+.PHONY: help demo test test-slow bench lint format types check clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these lines.
@@ -25,6 +25,10 @@ $(VENV)/.dev: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@
+
 demo: $(VENV)/.base  ## Train a policy on digits, race it, write tables and figures to runs/demo.
 	$(BIN)/lbfgs-pi demo
 
@@ -33,6 +37,9 @@ test: $(VENV)/.dev  ## Run the tests (under 15 minutes on two cores).
 
 test-slow: $(VENV)/.dev  ## Run the tests that take minutes each.
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes two minutes.
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style.
 	$(BIN)/ruff check .

@@ -87,7 +87,8 @@ def scale_by_lbfgs_pi(
       never needs `value`.
 
     Raises:
-      ValueError: for `memory_size < 1` or a negative `guard`; from `update` if `params` is None, or if gradients and parameters differ in structure or shape.
+      ValueError: for `memory_size < 1` or a negative `guard`; from `update` if `params` is None, or
+        if gradients and parameters differ in structure or shape.
       TypeError: from `init`, for integer or complex parameters.
     """
     check_memory_size(memory_size)
@@ -126,66 +127,92 @@ def scale_by_lbfgs_pi(
             )
         trees.check_same_structure(updates, params, names=("grads", "params"))
         trees.check_same_structure(state.prev_params, params, names=("state", "params"))
-        return _update(updates, state, params, value, step_policy, guard)
+        proposal = propose(updates, state, params, value, guard)
+        step_size = jnp.asarray(step_policy(proposal.products), state.history_grads.dtype)
+        return take(proposal, step_size)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _update(
+class Proposal(NamedTuple):
+    """A step of which only the size is missing.
+
+    Attributes:
+      d: the direction, -H g, or the way back after a step that failed; a pytree.
+      products: what the policy may read.
+      failed: whether the last step is to be taken back; None without a guard.
+      kept: the next state if it is.
+      state: the next state if it is not, but for `step_size`.
+    """
+
+    d: Params
+    products: InnerProducts
+    failed: Bool[Array, ""] | None
+    kept: ScaleByLBFGSPiState
+    state: ScaleByLBFGSPiState
+
+
+def propose(
     grads: Params,
     state: ScaleByLBFGSPiState,
     params: Params,
-    value: Any,
-    policy: StepPolicy,
-    guard: float | None,
-) -> tuple[Params, ScaleByLBFGSPiState]:
+    value: Any = None,
+    guard: float | None = None,
+) -> Proposal:
+    """All of an update that does not need the step size."""
     dtype = state.history_grads.dtype
+    # Or XLA would fuse parts of the gradient's computation into each of its uses here.
+    grads = jax.lax.optimization_barrier(grads)
     started = state.count > 0
     s = trees.subtract(params, state.prev_params)
     y = trees.subtract(grads, state.prev_grads)
 
-    # First pass: the products of the new vectors, all at once. The pair is written in any case;
-    # where it is none, before the first step or after one that failed, its slot counts as empty.
-    history = write(state.history, s, y if guard is None else trees.finite_or_zero(y))
-    products_g = pairs_vdot(history, grads)
-    ss, sy, yy, gg = (trees.vdot(a, b) for a, b in ((s, s), (s, y), (y, y), (grads, grads)))
+    # First pass: the products of the new vectors, all at once.
+    gs, gy, ss, sy, yy, gg = (
+        trees.vdot(a, b)
+        for a, b in ((grads, s), (grads, y), (s, s), (s, y), (y, y), (grads, grads))
+    )
+    slot = state.history.head
+    products_g = pairs_vdot(state.history, grads).at[:, slot].set(jnp.stack([gs, gy]))
+    # The pair is written in any case; where it is none, before the first step or after one that
+    # failed, its slot counts as empty, and 0 · NaN must not come from there. The test also tells
+    # XLA that nothing reads the old pairs any more, so that it writes in place.
+    finite = jnp.isfinite(gg + jnp.sum(products_g))
+    history = write(state.history, *(trees.where(finite, v, trees.zeros(v)) for v in (s, y)))
     with_g = by_age(products_g, history.head)
     newest = jnp.where(started, jnp.stack([sy, yy]), 0.0)
-    # Yᵀy is Yᵀg_k - Yᵀg_{k-1}: rounded like y itself, but for the pair's own products.
+    # [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own products.
     with_y = by_age(products_g - state.history_grads, history.head).at[:, -1].set(newest)
 
     # The recursion, on coefficients.
     history = history._replace(products=append(state.history.products, with_y))
     coefficients = direction_coefficients(history, with_g)
-    failed = None
+    failed, usable_grads = None, grads
     if guard is not None:
-        # With all the products in the test, XLA knows that whatever reads the previous x and g has
-        # been computed before the new ones are chosen, and writes those in place of the old.
-        finite = jnp.isfinite(gg + jnp.sum(products_g))
-        failed = started & _failed(finite, with_g[0, -1], sy, value, state.prev_value, guard)
+        failed = started & _failed(finite, gs, sy, value, state.prev_value, guard)
         # The way back is a combination too: the last step alone.
-        back = Coefficients(jnp.zeros_like(with_g).at[0, -1].set(1.0), jnp.zeros_like(gg))
+        back = Coefficients(jnp.zeros_like(with_g), jnp.ones_like(gg))
         coefficients = trees.where(failed, back, coefficients)
+        usable_grads = trees.where(failed, s, grads)
 
     # Second pass: the combination. Products that are linear in d follow from its coefficients, as
     # exact as d itself; dᵀd would lose twice as many digits, so it is taken from the vector.
-    usable_grads = grads if failed is None else trees.where(failed, s, grads)
     d = combine(coefficients, history, usable_grads)
     dg, dy = jnp.sum(coefficients.pairs[None] * jnp.stack([with_g, with_y]), axis=(1, 2))
     products = InnerProducts(
         dd=trees.vdot(d, d),
         dg=dg + coefficients.g * gg,
         ds=trees.vdot(d, s),
-        dy=dy + coefficients.g * with_g[1, -1],
+        dy=dy + coefficients.g * gy,
         gg=gg,
-        gs=with_g[0, -1],
-        gy=with_g[1, -1],
+        gs=gs,
+        gy=gy,
         ss=ss,
         sy=sy,
         yy=yy,
     ).where_pair(started)
-    t = jnp.asarray(policy(products), dtype)
-    new_state = ScaleByLBFGSPiState(
+    grad_norm = jnp.sqrt(gg)
+    moved = ScaleByLBFGSPiState(
         count=jnp.asarray(optax.safe_increment(state.count)),
         num_retreats=state.num_retreats,
         prev_params=params,
@@ -193,25 +220,33 @@ def _update(
         prev_value=jnp.asarray(jnp.inf if value is None else value, dtype),
         history=history,
         history_grads=products_g,
-        step_size=t,
-        grad_norm=jnp.sqrt(gg),
+        step_size=state.step_size,
+        grad_norm=grad_norm,
     )
+    kept = state._replace(
+        num_retreats=state.num_retreats + 1,
+        history=history._replace(
+            products=drop_oldest(state.history.products), head=state.history.head
+        ),
+        grad_norm=grad_norm,
+    )
+    return Proposal(d, products, failed, kept, moved)
+
+
+def take(proposal: Proposal, step_size: Float[Array, ""]) -> tuple[Params, ScaleByLBFGSPiState]:
+    """The update t H g, and the state after it."""
+    d, _, failed, kept, state = proposal
+    t = step_size
     if failed is not None:
-        kept = state._replace(
-            num_retreats=state.num_retreats + 1,
-            history=history._replace(
-                products=drop_oldest(state.history.products), head=state.history.head
-            ),
-            step_size=jnp.zeros_like(t),
-            grad_norm=new_state.grad_norm,
-        )
+        # The rows of the history are the same in both: no choice between them, no copy.
+        rows = (state.history.s, state.history.y)
+        state, kept = (x._replace(history=x.history._replace(s=(), y=())) for x in (state, kept))
+        state = trees.where(failed, kept, state)
+        state = state._replace(history=state.history._replace(s=rows[0], y=rows[1]))
         t = jnp.where(failed, RETREAT - 1.0, t)
-        # s and y are the same in both: no choice, no copy.
-        new_state = trees.where(
-            failed, kept._replace(history=kept.history[2:]), new_state._replace(history=history[2:])
-        )
-        new_state = new_state._replace(history=History(history.s, history.y, *new_state.history))
-    return jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d), new_state
+        step_size = jnp.where(failed, 0.0, step_size)
+    updates = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)
+    return updates, state._replace(step_size=step_size)
 
 
 def _failed(

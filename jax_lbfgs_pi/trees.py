@@ -117,9 +117,9 @@ def subtract(a: Params, b: Params) -> Params:
     return jax.tree.map(lambda x, y: x - y, a, b)
 
 
-def finite_or_zero(a: Params) -> Params:
-    """A with 0 in place of what is not finite."""
-    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x)), a)
+def zeros(a: Params) -> Params:
+    """Zeros like a pytree of arrays."""
+    return jax.tree.map(jnp.zeros_like, a)
 
 
 def check_floating(params: Params) -> None:

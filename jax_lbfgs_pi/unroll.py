@@ -94,6 +94,7 @@ def unroll(
     num_steps: int,
     *,
     freeze_grads: bool = True,
+    remat: bool = False,
 ) -> tuple[InnerState, UnrollTrajectory]:
     """Takes `num_steps` steps of `tx` on `fun`, one evaluation each.
 
@@ -107,6 +108,8 @@ def unroll(
       freeze_grads: whether the inner gradients count as constants (`frozen_value_and_grad`), as in
         the paper; else backpropagation goes through them too, at the cost of a Hessian-vector
         product for each step.
+      remat: whether a step is computed anew in the backward pass (`jax.checkpoint`), which then
+        stores the state before each step and nothing from within.
 
     Returns:
       The state after the last step, and the trajectory.
@@ -124,4 +127,6 @@ def unroll(
         trajectory = UnrollTrajectory(value, grad_norm, step_size_of(opt_state))
         return InnerState(params, value, grads, opt_state), trajectory
 
-    return jax.lax.scan(step, state, length=num_steps)
+    # In a scan nothing can be shared between the two passes, so CSE need not be prevented.
+    body = jax.checkpoint(step, prevent_cse=False) if remat else step
+    return jax.lax.scan(body, state, length=num_steps)

@@ -10,7 +10,8 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.history import drop_oldest, get_products
 from tests import oracles
 
-DIRECTIONS = [lp.two_loop_direction, lp.gram_direction]
+DIRECTIONS = [jax.jit(lp.two_loop_direction), jax.jit(lp.gram_direction)]
+push = jax.jit(lp.push)
 TEMPLATES = {
     "vector": jnp.zeros(12),
     "scalar and matrix": {"a": jnp.zeros(()), "b": jnp.zeros((3, 4))},
@@ -29,12 +30,12 @@ def random_case(rng, template, m, num_pairs):
         s = rng.normal(size=n)
         y = A @ s * rng.choice([1.0, 1.0, -1.0]) * 10.0 ** rng.uniform(-2, 2)
         pairs.append((s, y))
-        history = lp.push(history, unravel(jnp.array(s)), unravel(jnp.array(y)))
+        history = push(history, unravel(jnp.array(s)), unravel(jnp.array(y)))
     g = rng.normal(size=n)
     return history, pairs[-m:], g, unravel(jnp.array(g))
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=["two_loop", "gram"])
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_equals_dense_bfgs_on_random_histories(direction, template):
     """100 histories: empty, partly filled, full and wrapped, with pairs that must be skipped."""
@@ -55,7 +56,7 @@ def test_equals_dense_bfgs_on_random_histories(direction, template):
     assert min(skipped, wrapped, empty) > 0
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=["two_loop", "gram"])
 def test_unusable_pairs_never_enter(direction):
     """Only γ may depend on a pair with sᵀy <= 0: replace it by another of the same γ."""
     rng = np.random.default_rng(1)
@@ -89,13 +90,13 @@ def test_never_an_ascent_direction(seed, log_f, log_x):
     history = lp.init_history(jnp.zeros(n), m)
     for _ in range(7):
         s, y = rng.normal(size=(2, n))  # y unrelated to s: half of the pairs are skipped
-        history = lp.push(history, jnp.array(s * 10**log_x), jnp.array(y * 10 ** (log_f - log_x)))
+        history = push(history, jnp.array(s * 10**log_x), jnp.array(y * 10 ** (log_f - log_x)))
     g = jnp.array(rng.normal(size=n)) * 10 ** (log_f - log_x)
     for direction in DIRECTIONS:
         assert float(jnp.vdot(direction(g, history), g)) <= 0.0
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=["two_loop", "gram"])
 @pytest.mark.parametrize("n", [1, 3, 5])
 def test_terminates_on_a_quadratic_in_n_steps(direction, n):
     """With exact line search and m >= n, BFGS is a conjugate-direction method."""
@@ -145,7 +146,7 @@ def test_dropping_the_oldest_pair_leaves_the_direction_of_the_others():
         np.testing.assert_allclose(lp.gram_direction(grads, history), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=["two_loop", "gram"])
 def test_derivatives_are_finite_where_nothing_is_usable(direction):
     """All the divisions by sᵀy and yᵀy are guarded twice: no NaN comes back through them."""
 

@@ -299,7 +299,7 @@ def test_after_a_retreat_the_history_is_that_of_the_other_pairs(bad):
         jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(state, name))
     s_and_y = np.diff(np.array(pairs), axis=0)[-m:][1:]  # the oldest pair has been given up
     grads = jax.grad(loss)(params)
-    g, unravel = ravel_pytree(grads)
+    g, _ = ravel_pytree(grads)
     expected = -oracles.dense_inverse_hessian([tuple(pair) for pair in s_and_y], g.size) @ g
     for direction in (lp.gram_direction, lp.two_loop_direction):
         d, _ = ravel_pytree(direction(grads, after.history))

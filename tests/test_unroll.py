@@ -8,7 +8,7 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.tasks import get_tasks, quadratic_tasks
 from jax_lbfgs_pi.training.config import MetaTrainConfig
-from jax_lbfgs_pi.training.outer import outer_loss
+from jax_lbfgs_pi.training.outer import outer_loss_and_grad
 from tests import oracles
 
 
@@ -85,13 +85,10 @@ def test_meta_gradient_equals_finite_differences_of_the_frozen_surrogate(name, l
     config = MetaTrainConfig(unroll_length=K, clip_layer=layer)
     network = policy.with_clip_layer(layer).network
     inner = lp.init_inner(lp.lbfgs_pi(policy, guard=None), lambda x: task.loss(x, data), x0)
-    actual, _ = ravel_pytree(
-        jax.grad(
-            lambda theta: outer_loss(theta, inner, data, network=network, task=task, config=config)[
-                0
-            ]
-        )(policy.params)
+    *_, grads = outer_loss_and_grad(
+        policy.params, inner, data, network=network, task=task, config=config
     )
+    actual, _ = ravel_pytree(grads)
 
     theta_flat, unravel = ravel_pytree(policy.params)
     frozen_x, frozen_f, frozen_g = oracles.unroll(
@@ -129,9 +126,10 @@ def test_unfrozen_meta_gradient_equals_finite_differences_of_the_loss(name):
     network = policy.with_clip_layer("implicit").network
     inner = lp.init_inner(lp.lbfgs_pi(policy, guard=None), lambda x: task.loss(x, data), x0)
     theta_flat, unravel = ravel_pytree(policy.params)
-    actual = jax.grad(
-        lambda v: outer_loss(unravel(v), inner, data, network=network, task=task, config=config)[0]
-    )(theta_flat)
+    *_, grads = outer_loss_and_grad(
+        policy.params, inner, data, network=network, task=task, config=config
+    )
+    actual, _ = ravel_pytree(grads)
 
     def loss(vector):
         theta = jax.tree.map(np.asarray, unravel(jnp.array(vector)))["params"]

@@ -49,6 +49,9 @@ class MetaTrainConfig:
       loss: `sum` (the paper's Σ f(x_k)) or `mean_log`.
       freeze_grads: whether backpropagation takes the inner gradients as constants, as the paper
         does; false follows the true derivative of F.
+      remat: whether a step is computed anew in the backward pass (`jax.checkpoint`) instead of
+        stored, where backpropagation goes through the inner gradients; with frozen ones only two
+        vectors a step are stored in any case.
       optimizer: `adadelta` (ρ = 0.9, ε = 1e-6) or `adam`, of θ.
       learning_rate: the optimizer's.
       grad_tol: a task is left once its gradient norm is below this.
@@ -69,6 +72,7 @@ class MetaTrainConfig:
     clip_layer: str = "cvx"
     loss: str = "sum"
     freeze_grads: bool = True
+    remat: bool = False
     optimizer: str = "adadelta"
     learning_rate: float = 1.0
     grad_tol: float = 1e-10

@@ -13,8 +13,9 @@ from jaxtyping import Array, Bool, Float
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.policy import Policy, StepSizePolicy
 from jax_lbfgs_pi.tasks.base import Task
+from jax_lbfgs_pi.training.adjoint import unroll_and_grad
 from jax_lbfgs_pi.training.config import LOSSES, OPTIMIZERS, MetaTrainConfig
-from jax_lbfgs_pi.transform import lbfgs_pi
+from jax_lbfgs_pi.transform import StepPolicy, lbfgs_pi
 from jax_lbfgs_pi.unroll import InnerState, UnrollTrajectory, init_inner, unroll
 
 
@@ -62,7 +63,7 @@ class OuterStep(NamedTuple):
     step: Callable[..., tuple[OuterState, InnerState, OuterInfo]]
 
 
-def outer_loss(
+def outer_loss_and_grad(
     theta: Any,
     inner: InnerState,
     data: Any,
@@ -70,25 +71,35 @@ def outer_loss(
     network: StepSizePolicy,
     task: Task,
     config: MetaTrainConfig,
-) -> tuple[Float[Array, ""], tuple[InnerState, UnrollTrajectory]]:
-    """The loss of one unroll on one task, as a function of θ.
+) -> tuple[Float[Array, ""], InnerState, UnrollTrajectory, Any]:
+    """The loss of one unroll on one task, and its θ-gradient.
 
     Returns:
-      The loss, and the state at x_K with the trajectory to it.
+      The loss, the state at x_K, the trajectory to it, and the gradient, a pytree like `theta`.
     """
-    # The guard is a deployment matter: its selects would only slow the backward pass down.
-    tx = lbfgs_pi(Policy(theta, network), memory_size=config.memory_size, guard=None)
+    objective, loss = partial(_objective, task, data), LOSSES[config.loss]
     if not config.keep_memory:
-        inner = inner._replace(opt_state=tx.init(inner.params))
-    end, trajectory = unroll(
-        tx,
-        partial(_objective, task, data),
-        inner,
-        config.unroll_length,
-        freeze_grads=config.freeze_grads,
-    )
-    loss = LOSSES[config.loss](trajectory.value)
-    return loss, (end, trajectory)
+        inner = inner._replace(
+            opt_state=_optimizer(Policy(theta, network), config).init(inner.params)
+        )
+    if config.freeze_grads:
+        policy = Policy(theta, network)
+        return unroll_and_grad(policy, objective, inner, config.unroll_length, loss)
+
+    def loss_of(theta: Any) -> tuple[Array, tuple[InnerState, UnrollTrajectory]]:
+        tx = _optimizer(Policy(theta, network), config)
+        end, trajectory = unroll(
+            tx, objective, inner, config.unroll_length, freeze_grads=False, remat=config.remat
+        )
+        return loss(trajectory.value), (end, trajectory)
+
+    (value, (end, trajectory)), grads = jax.value_and_grad(loss_of, has_aux=True)(theta)
+    return value, end, trajectory, grads
+
+
+def _optimizer(policy: StepPolicy, config: MetaTrainConfig) -> optax.GradientTransformation:
+    # The guard is a deployment matter: its selects would only slow the backward pass down.
+    return lbfgs_pi(policy, memory_size=config.memory_size, guard=None)
 
 
 def _clip_by_norm(grads: Any, limit: float) -> Any:
@@ -103,9 +114,7 @@ def _objective(task: Task, data: Any, params: trees.Params) -> Array:
 def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig) -> OuterStep:
     """Compiles the parts of meta-training for one task and one policy architecture."""
     optimizer = OPTIMIZERS[config.optimizer](config.learning_rate)
-    loss_and_grad = jax.value_and_grad(
-        partial(outer_loss, network=network, task=task, config=config), has_aux=True
-    )
+    loss_and_grad = partial(outer_loss_and_grad, network=network, task=task, config=config)
 
     def over_tasks(fun: Callable[..., Any], in_axes: Any) -> Callable[..., Any]:
         if config.tasks_per_step > 1:
@@ -127,7 +136,7 @@ def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig
 
     def start(data: Any, x0: trees.Params) -> InnerState:
         # The policy plays no part before the first step.
-        tx = lbfgs_pi(lambda products: products.gg, memory_size=config.memory_size, guard=None)
+        tx = _optimizer(lambda products: products.gg, config)
         return over_tasks(lambda d, x: init_inner(tx, partial(_objective, task, d), x), 0)(data, x0)
 
     def step(
@@ -137,7 +146,7 @@ def make_outer_step(task: Task, network: StepSizePolicy, config: MetaTrainConfig
         alive: Bool[Array, " B"],
         start_value: Float[Array, " B"],
     ) -> tuple[OuterState, InnerState, OuterInfo]:
-        (loss, (end, trajectory)), grads = over_tasks(loss_and_grad, (None, 0, 0))(
+        loss, end, trajectory, grads = over_tasks(loss_and_grad, (None, 0, 0))(
             outer.theta, inner, data
         )
         # The squares too must be finite: the optimizer of θ keeps a running mean of them, which an

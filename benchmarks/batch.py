@@ -1,0 +1,127 @@
+"""Many small problems at once, under `vmap`: the place of a method without control flow.
+
+Under `vmap` a line search goes on until its slowest problem is content, and every problem pays for
+it; L-BFGS-π evaluates once per iteration whatever the batch. Both solvers are given the fewest
+iterations that bring the median objective of the batch to one target, and are then timed at that,
+with equal memory and no other stop.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from benchmarks.batch_problems import (
+    FEWEST_ITERATIONS,
+    MEMORY_SIZE,
+    SOLVERS,
+    Batch,
+    executed_evaluations,
+    logistics,
+    mapped,
+    ours_one,
+    rosenbrock,
+    rosenbrocks,
+)
+from benchmarks.report import Options, line_figure, table
+from benchmarks.timing import compare
+
+MOST_ITERATIONS = 1024
+SCALING_ITERATIONS = 50
+
+
+def race(batch: Batch, budget: float) -> dict[str, Any]:
+    """Both solvers to the target."""
+    size = batch.x0.shape[0]
+    iterations = {
+        name: fewest(batch, MOST_ITERATIONS) for name, fewest in FEWEST_ITERATIONS.items()
+    }
+    row: dict[str, Any] = {"name": batch.name, "target": batch.target, "iterations": iterations}
+    if None in iterations.values():
+        return {**row, "speedup": None}
+    solvers = {
+        name: partial(mapped(one(batch.loss, iterations[name])), batch.x0, batch.data)
+        for name, one in SOLVERS.items()
+    }
+    timing = compare(solvers, budget=budget)
+    evaluations = {name: executed_evaluations(name, batch, iterations[name]) for name in SOLVERS}
+    return {
+        **row,
+        "size": size,
+        "speedup": timing.ratio("optax", "ours"),
+        "evaluations": evaluations,
+        "evals_per_iteration": {name: evaluations[name] / iterations[name] for name in SOLVERS},
+        **timing._asdict(),
+    }
+
+
+def scaling(size: int, budget: float) -> dict[str, Any]:
+    """Seconds per iteration and problem of a batch of this size."""
+    x0 = rosenbrocks(size).x0
+    one = ours_one(rosenbrock, SCALING_ITERATIONS)
+    solvers = {
+        "L-BFGS-π, vmap": mapped(one),
+        "L-BFGS-π, lax.map": jax.jit(
+            lambda x0, data: jax.lax.map(lambda x: one(x, data), x0)
+        ),
+        "optax.lbfgs, vmap": mapped(SOLVERS["optax"](rosenbrock, SCALING_ITERATIONS)),
+    }  # fmt: skip
+    timing = compare(
+        {name: partial(solve, x0, None) for name, solve in solvers.items()}, budget=budget
+    )
+    per_problem = {
+        name: seconds / (size * SCALING_ITERATIONS) for name, seconds in timing.seconds.items()
+    }
+    return {"size": size, "repetitions": timing.repetitions, "seconds": per_problem}
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Races both batches, then times batches of all sizes."""
+    quick = options.quick
+    budget = 1.0 if quick else 10.0
+    batches = [(rosenbrocks, 64 if quick else 512), (logistics, 64 if quick else 256)]
+    sizes = (1, 8, 64) if quick else (1, 8, 64, 512)
+    jobs = [partial(_race_of, *pair, budget) for pair in batches]
+    jobs += [partial(scaling, size, 0.5 if quick else 5.0) for size in sizes]
+    rows = [job() for job in options.track(jobs, "batch")]
+    return {"races": rows[: len(batches)], "scaling": rows[len(batches) :]}
+
+
+def _race_of(make: Any, num: int, budget: float) -> dict[str, Any]:
+    return race(make(num), budget)
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """The speed-up, with iterations and executed evaluations of both."""
+    header = ["problems", "solver", "iters", "evals/iter", "ms", "speed-up", "reps"]
+    rows = []
+    for row in results["races"]:
+        for name, label in (("ours", "L-BFGS-π"), ("optax", "optax.lbfgs")):
+            first = name == "ours"
+            cells = [row["name"] if first else "", label, row["iterations"][name]]
+            if row["speedup"] is None:
+                rows.append([*cells, None, None, "–", None])
+                continue
+            speedup = row["speedup"] if first else ""
+            evals, ms = row["evals_per_iteration"][name], 1e3 * row["seconds"][name]
+            rows.append([*cells, evals, ms, speedup, row["repetitions"]])
+    title = f"batch: vmap to a median f - f* of 1e-6, 1e-8; m = {MEMORY_SIZE}"
+    return [table(title, header, rows)]
+
+
+def figures(results: dict[str, Any]) -> dict[str, Figure]:
+    """Time per iteration and problem against the size of the batch."""
+    rows = results["scaling"]
+    sizes = [row["size"] for row in rows]
+    lines = {
+        name: (sizes, [1e6 * row["seconds"][name] for row in rows]) for name in rows[0]["seconds"]
+    }
+    panel = {
+        "title": "Rosenbrock, n = 10",
+        "xlabel": "problems in the batch",
+        "xticks": sizes,
+        "lines": lines,
+    }
+    return {"batch": line_figure([panel], "µs per iteration and problem")}

@@ -1,0 +1,182 @@
+"""One update: direction, features, policy and history, against `optax.scale_by_lbfgs`.
+
+Beside them stands the memory floor: a pass that does no more than the traffic of a vector-free
+step, reading the 2m+1 vectors of the window and the gradient twice and writing three. It is XLA's
+fastest form of that, a sum of separate rows, into donated buffers, so that no allocation is timed;
+the barrier keeps its two passes from becoming one.
+
+State is donated and fed back; gradients and points are those of `quadratic_points`, so the window
+is full and no pair is skipped. A falling `value` keeps the guard from taking steps back.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from matplotlib.figure import Figure
+from rich.table import Table
+
+import jax_lbfgs_pi as lp
+from benchmarks.problems import mlp_shapes, num_variables, quadratic_points
+from benchmarks.report import Options, line_figure, table
+from benchmarks.timing import Stateful, compare
+
+NAMES = {"ours": "L-BFGS-π", "bare": "L-BFGS-π, guard=None", "optax": "optax", "floor": "floor"}
+
+
+class Sizes(NamedTuple):
+    """What is timed, and for how long."""
+
+    arrays: tuple[int, ...]
+    networks: tuple[tuple[int, int], ...]
+    memories: tuple[int, ...]
+    sweep_n: tuple[int, ...]
+    sweep_m: tuple[int, ...]
+    budget: float
+
+
+FULL = Sizes(
+    arrays=(10, 100, 1000, 16_280, 637_600, 3_195_200),
+    networks=((1, 20), (2, 400), (4, 800)),
+    memories=(5, 10),
+    sweep_n=(16_280, 637_600),
+    sweep_m=(2, 5, 10, 20, 40),
+    budget=6.0,
+)
+QUICK = Sizes(
+    arrays=(100, 16_280, 637_600),
+    networks=((1, 20), (2, 400)),
+    memories=(5,),
+    sweep_n=(16_280,),
+    sweep_m=(2, 5, 10),
+    budget=0.4,
+)
+
+
+def stepper(tx: Any, points: list[tuple[Any, Any]], *, pass_value: bool) -> Stateful:
+    """Updates of `tx` on the points in turn, jitted, the state donated."""
+    tx = optax.with_extra_args_support(tx)
+
+    def step(carry: Any, params: Any, grads: Any) -> tuple[Any, Any]:
+        state, value = carry
+        extra = {"value": value} if pass_value else {}
+        updates, state = tx.update(grads, state, params, **extra)
+        return (state, value - 1.0), updates
+
+    # Copies: optax's state has one buffer of zeros in several places, which cannot be donated.
+    start = jax.tree.map(jnp.copy, (tx.init(points[0][0]), jnp.zeros(())))
+    return Stateful(jax.jit(step, donate_argnums=0), start, points)
+
+
+def floor(n: int, memory_size: int) -> Stateful:
+    """The traffic of a step and nothing else: 2m+1 vectors read twice, three written."""
+    num_rows = 2 * memory_size + 1
+
+    def two_passes(buffers: Any, rows: Any, coefficients: Any) -> tuple[Any, None]:
+        del buffers  # donated: the results take their place
+        first = sum(c * row for c, row in zip(coefficients, rows, strict=True))
+        first, rows, coefficients = jax.lax.optimization_barrier((first, rows, coefficients))
+        second = sum((c + 1.0) * row for c, row in zip(coefficients, rows, strict=True))
+        return (first, second, 0.5 * second), None
+
+    rows = tuple(jnp.full(n, 1.0 + i) for i in range(num_rows))
+    coefficients = tuple(jnp.asarray(1.0 / (1 + i)) for i in range(num_rows))
+    buffers = tuple(jnp.zeros(n) for _ in range(3))
+    passes = jax.jit(two_passes, donate_argnums=0, keep_unused=True)
+    return Stateful(passes, buffers, [(rows, coefficients)])
+
+
+def candidates(shapes: list[tuple[int, ...]], memory_size: int) -> dict[str, Stateful]:
+    """Ours with and without guard, optax's, and the floor."""
+    points = quadratic_points(shapes)
+    policy = lp.init_policy(jax.random.key(0))
+
+    def ours(guard: float | None) -> Stateful:
+        tx = lp.scale_by_lbfgs_pi(policy, memory_size=memory_size, guard=guard)
+        return stepper(tx, points, pass_value=True)
+
+    theirs = optax.scale_by_lbfgs(memory_size=memory_size)
+    return {
+        "ours": ours(1.0),
+        "bare": ours(None),
+        "optax": stepper(theirs, points, pass_value=False),
+        "floor": floor(num_variables(shapes), memory_size),
+    }
+
+
+def check_steady(steppers: dict[str, Stateful]) -> None:
+    """What was timed was the usual case: nothing overflowed, and no step was taken back."""
+    for name, one in steppers.items():
+        finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(one.state))
+        retreats = optax.tree.get_all_with_path(one.state, "num_retreats")
+        if not finite or any(int(count) for _, count in retreats):
+            raise AssertionError(f"{name} was not timed in its steady state.")
+
+
+def _time(shapes: list[tuple[int, ...]], memory_size: int, budget: float) -> dict[str, Any]:
+    steppers = candidates(shapes, memory_size)
+    timing = compare(steppers, budget=budget, warm_up=memory_size + 2)
+    check_steady(steppers)
+    return {
+        "n": num_variables(shapes),
+        "leaves": len(shapes),
+        "memory_size": memory_size,
+        "ratio_to_optax": timing.ratio("ours", "optax"),
+        "ratio_to_floor": timing.ratio("ours", "floor"),
+        "bare_to_optax": timing.ratio("bare", "optax"),
+        **timing._asdict(),
+    }
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Times all sizes."""
+    sizes = QUICK if options.quick else FULL
+    layouts = [[(n,)] for n in sizes.arrays] + [mlp_shapes(*size) for size in sizes.networks]
+    cases = [(shapes, m) for shapes in layouts for m in sizes.memories]
+    sweep = [([(n,)], m) for n in sizes.sweep_n for m in sizes.sweep_m]
+    known = [case for case in sweep if case not in cases]
+    rows = [_time(*case, sizes.budget) for case in options.track([*cases, *known], "step")]
+    return {"rows": rows, "num_table_rows": len(cases)}
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Ratios, with our milliseconds beside them."""
+    header = ["n", "leaves", "m", "ms", "/optax", "/floor", "no guard/optax", "reps"]
+    rows = [
+        [
+            f"{row['n']:,}", row["leaves"], row["memory_size"], 1e3 * row["seconds"]["ours"],
+            row["ratio_to_optax"], row["ratio_to_floor"], row["bare_to_optax"], row["repetitions"],
+        ]
+        for row in results["rows"][: results["num_table_rows"]]
+    ]  # fmt: skip
+    title = "step: one update of L-BFGS-π over optax.scale_by_lbfgs, and over the floor"
+    return [table(title, header, rows)]
+
+
+def figures(results: dict[str, Any]) -> dict[str, Figure]:
+    """Time against n, and against m."""
+    arrays = [row for row in results["rows"] if row["leaves"] == 1]
+    smallest = min(row["memory_size"] for row in results["rows"][: results["num_table_rows"]])
+
+    def panel(title: str, by: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        rows = sorted(rows, key=lambda row: row[by])
+        xs = [row[by] for row in rows]
+        lines = {
+            label: (xs, [1e3 * row["seconds"][name] for row in rows])
+            for name, label in NAMES.items()
+        }
+        ticks = {"xticks": xs} if by == "memory_size" else {}
+        xlabel = {"n": "variables n", "memory_size": "memory m"}[by]
+        return {"title": title, "xlabel": xlabel, "lines": lines, **ticks}
+
+    by_n = [row for row in arrays if row["memory_size"] == smallest]
+    by_m = [
+        panel(f"n = {n:,}", "memory_size", [row for row in arrays if row["n"] == n])
+        for n in sorted({row["n"] for row in arrays})
+        if len({row["memory_size"] for row in arrays if row["n"] == n}) > 1
+    ]
+    return {
+        "step_n": line_figure([panel(f"m = {smallest}", "n", by_n)], "ms per update"),
+        "step_m": line_figure(by_m, "ms per update"),
+    }

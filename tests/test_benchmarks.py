@@ -1,0 +1,246 @@
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from benchmarks import __main__ as bench
+from benchmarks import (
+    batch_problems,
+    iteration,
+    memory,
+    meta_step,
+    peers,
+    problems,
+    report,
+    step,
+    timing,
+)
+from tests import oracles
+
+
+class FakeClock:
+    """Seconds that pass only when a function says so."""
+
+    def __init__(self):
+        self.now, self.order = 0.0, []
+
+    def __call__(self):
+        return self.now
+
+    def takes(self, name, *durations):
+        durations = iter(durations)
+
+        def call():
+            self.order.append(name)
+            self.now += next(durations)
+
+        return call
+
+
+def test_functions_take_turns_and_medians_are_compared():
+    clock = FakeClock()
+    timed = timing.compare(
+        {"a": clock.takes("a", 9.0, 1.0, 2.0, 30.0), "b": clock.takes("b", 9.0, 4.0, 4.0, 4.0)},
+        budget=0.0, least=3, warm_up=1, clock=clock,
+    )  # fmt: skip
+    assert clock.order == ["a", "b", "a", "b", "a", "b", "a", "b"]  # the first two warm up
+    assert timed.seconds == {"a": 2.0, "b": 4.0}
+    assert timed.ratio("b", "a") == 2.0
+    assert timed.repetitions == 3
+
+
+def test_set_up_is_not_timed_and_calls_share_the_time():
+    clock = FakeClock()
+    candidate = timing.Candidate(
+        clock.takes("call", *[2.0] * 12), clock.takes("setup", *[100.0] * 4), calls=3
+    )
+    timed = timing.compare({"a": candidate}, budget=0.0, least=3, warm_up=1, clock=clock)
+    assert timed.seconds == {"a": 2.0}
+    assert clock.order == ["setup", "call", "call", "call"] * 4
+
+
+def test_fast_calls_are_repeated_until_the_clock_can_see_them():
+    clock = FakeClock()
+    fast = clock.takes("fast", *[timing.SHORTEST / 4] * 1000)
+    timing.compare({"fast": fast}, budget=0.0, least=2, warm_up=2, clock=clock)
+    assert len(clock.order) == 2 + 2 * 4
+
+
+def test_the_budget_ends_it_but_not_before_the_least():
+    clock = FakeClock()
+    slow = clock.takes("slow", *[1.0] * 100)
+    assert timing.compare({"a": slow}, budget=6.5, least=2, clock=clock).repetitions == 7
+    assert timing.compare({"a": slow}, budget=0.0, least=4, clock=clock).repetitions == 4
+
+
+def test_donated_state_is_fed_back():
+    add = jax.jit(lambda state, x: (state + x, x), donate_argnums=0)
+    counter = timing.Stateful(add, jnp.zeros(3), [(1.0,), (10.0,)])
+    for _ in range(5):
+        counter()
+    np.testing.assert_array_equal(counter.state, np.full(3, 23.0))
+
+
+@pytest.mark.parametrize("shapes", [[(4, 2), (2, 2), (2, 3)]])
+def test_an_update_is_timed_with_a_full_window_of_usable_pairs(shapes):
+    m = 3
+    points = problems.quadratic_points(shapes)
+    steppers = step.candidates(shapes, m)
+    del steppers["floor"]
+    num_updates = 3 * m + 1
+    for stepper in steppers.values():
+        for _ in range(num_updates):
+            _, out = stepper()
+        update = jax.flatten_util.ravel_pytree(out)[0]
+        flat = [
+            [np.asarray(jax.flatten_util.ravel_pytree(v)[0]) for v in points[i % len(points)]]
+            for i in range(num_updates)
+        ]
+        steps = zip(flat[-m - 1 :], flat[-m:], strict=False)
+        pairs = [(x1 - x0, g1 - g0) for (x0, g0), (x1, g1) in steps]
+        assert len(pairs) == m
+        assert min(s @ y for s, y in pairs) > 0
+        d = oracles.two_loop(pairs, flat[-1][1])
+        cosine = update @ d / np.linalg.norm(update) / np.linalg.norm(d)
+        assert abs(cosine) == pytest.approx(1.0, abs=1e-9)
+    step.check_steady(steppers)
+
+
+def test_what_is_not_steady_is_not_reported():
+    overflowed = timing.Stateful(lambda state: (state, None), jnp.full(2, jnp.nan))
+    with pytest.raises(AssertionError, match="steady"):
+        step.check_steady({"ours": overflowed})
+
+
+def test_the_floor_reads_twice_writes_thrice_and_allocates_nothing():
+    n, m = 50, 2
+    floor = step.floor(n, m)
+    rows, coefficients = next(floor._arguments)
+    analysis = floor._function.lower(floor.state, rows, coefficients).compile().memory_analysis()
+    assert analysis.alias_size_in_bytes == 3 * n * 8
+    assert analysis.temp_size_in_bytes < n * 8
+    floor()
+    first = sum(1 / (1 + i) * (1 + i) for i in range(2 * m + 1))
+    second = first + sum(1 + i for i in range(2 * m + 1))
+    for vector, value in zip(floor.state, (first, second, second / 2), strict=True):
+        np.testing.assert_allclose(vector, np.full(n, value))
+
+
+def test_step_part_has_a_table_of_80_columns_and_figures(monkeypatch, tmp_path):
+    sizes = step.Sizes((10,), ((1, 2),), (2,), (10,), (1, 2), budget=0.0)
+    monkeypatch.setattr(step, "QUICK", sizes)
+    monkeypatch.setattr(problems, "INPUTS", 5)
+    results = step.measure(report.Options(quick=True))
+    assert [row["n"] for row in results["rows"]] == [10, 5 * 2 + 4 + 20, 10]
+    assert all(row["ratio_to_optax"] > 0 for row in results["rows"])
+    assert _width(step.tables(results)) <= 80
+    for name, figure in step.figures(results).items():
+        figure.savefig(tmp_path / f"{name}.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"step_n.png", "step_m.png"}
+
+
+def _width(tables):
+    console = Console(width=200, file=io.StringIO())
+    for table in tables:
+        console.print(table)
+    return max(len(line.rstrip()) for line in console.file.getvalue().splitlines())
+
+
+def test_l_bfgs_pi_evaluates_once_and_a_line_search_reports_how_often():
+    def fun(x):
+        return batch_problems.rosenbrock(x, None)
+
+    counts = {}
+    for name, make in (("ours", iteration.pi_iteration), ("optax", iteration.optax_iteration)):
+        stepper, setup = iteration.iterate(*make(fun, jnp.zeros(4)))
+        setup()
+        counts[name] = int(stepper.state[2])
+        assert bool(jnp.all(jnp.isfinite(stepper.state[0])))
+    assert counts["ours"] == iteration.SKIPPED
+    assert counts["optax"] > iteration.SKIPPED
+
+
+@pytest.mark.parametrize("solver", ["ours", "optax"])
+def test_batches_get_the_fewest_iterations_and_evaluations_are_counted(solver):
+    batch = batch_problems.rosenbrocks(5)._replace(target=2.0)
+    fewest = batch_problems.FEWEST_ITERATIONS[solver](batch, 256)
+
+    def median(max_iters):
+        solve = batch_problems.mapped(batch_problems.SOLVERS[solver](batch.loss, max_iters))
+        return float(jnp.median(solve(batch.x0, batch.data)[1]))
+
+    assert median(fewest) <= batch.target < median(fewest - 1)
+    count = batch_problems.executed_evaluations(solver, batch, fewest)
+    # `minimize` evaluates its last iterate too; a line search goes on for the slowest problem.
+    assert count == fewest + 1 if solver == "ours" else count > fewest + 1
+
+
+# cvxpylayers 1.2 converts tensors in a way that NumPy 2 warns of.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_pytorch_computes_the_same_outer_step(monkeypatch):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    if meta_step.torch_peer() is None:
+        pytest.skip("needs PyTorch and cvxpylayers: pip install 'jax_lbfgs_pi[bench]'")
+    problem = problems.mlp_task()
+    data = jax.tree.map(lambda leaf: leaf[:50], problem.data)
+    errors = meta_step.check_torch_agrees(problem._replace(data=data), num_steps=3)
+    assert max(errors.values()) < meta_step.AGREEMENT
+
+
+def test_a_missing_peer_is_left_out_with_a_line(monkeypatch):
+    def nothing_there(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(peers.importlib, "import_module", nothing_there)
+    assert peers.load("jaxopt") is None
+    assert meta_step.torch_peer() is None
+    (line,) = peers.missing("jaxopt")
+    assert "pip install 'jax_lbfgs_pi[bench]'" in line
+
+
+def test_a_part_that_runs_again_replaces_its_own_results_alone(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setattr(memory, "NETWORK", (1, 3))
+    monkeypatch.setattr(memory, "UNROLL_LENGTH", 2)
+    report.write_part(tmp_path, "step", {"kept": float("inf")})
+    report.write_part(tmp_path, "memory", {"stale": 1})
+    assert bench.main(["--quick", "--only", "memory", "--out", str(tmp_path)]) == 0
+    written = json.loads((tmp_path / report.RESULTS).read_text())
+    assert written["step"] == {"kept": None}
+    assert "stale" not in written["memory"]
+    provenance = written["memory"]["provenance"]
+    assert provenance["command"].startswith("python -m benchmarks --quick --only memory")
+    assert provenance["versions"]["jax"] == jax.__version__
+    assert provenance["x64"] is True
+    ours = next(row for row in written["memory"]["rows"] if row["name"] == "L-BFGS-π")
+    n = written["memory"]["n"]
+    assert n == 784 * 3 + 9 + 30
+    assert 12 <= ours["state"] < 12 + 200 / n  # (2m + 2) n numbers, and O(m²) more
+    assert ours["extra"] >= 1  # the update itself
+    assert written["memory"]["meta"][0]["temporary"] > 2
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= max(80, len(str(tmp_path)) + 20)
+
+
+def test_an_interrupt_keeps_the_finished_parts(monkeypatch, tmp_path):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(memory, "measure", lambda options: {"n": 1, "rows": [], "meta": []})
+    monkeypatch.setattr(step, "measure", interrupted)
+    assert bench.main(["--only", "memory", "step", "--out", str(tmp_path)]) == 130
+    assert set(json.loads((tmp_path / report.RESULTS).read_text())) == {"memory"}
+
+
+def test_the_huge_run_is_three_finite_updates_in_float32():
+    result = memory.huge(1000)
+    assert result["peak_bytes"] > 4 * 12 * 1000
+
+
+def test_huge_is_for_memory_alone(capsys):
+    with pytest.raises(SystemExit):
+        bench.parse(["--huge"])
+    assert "--only memory" in capsys.readouterr().err
