@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.trees import Params
@@ -128,6 +128,11 @@ def write(history: History, s: Params, y: Params) -> History:
     )
 
 
+def at_slot(history: History) -> Bool[Array, " m"]:
+    """Which slot the next pair overwrites."""
+    return jnp.arange(memory_size(history)) == history.head
+
+
 def pairs_vdot(history: History, v: Params) -> Float[Array, "2 m"]:
     """Sᵀv and Yᵀv, by slot."""
     m = memory_size(history)
@@ -156,15 +161,6 @@ def append(
     top = [old_inverse, column[:, None], old_yy, yy_column[:, None], old_sy]
     bottom = [jnp.zeros_like(r), scale[None], yy_column, with_y[::-1, -1]]
     return jnp.concatenate([jnp.concatenate(top, axis=1), jnp.concatenate(bottom)[None]])
-
-
-def drop_oldest(products: Float[Array, "m 2*m+1"]) -> Float[Array, "m 2*m+1"]:
-    """The products with the oldest pair as if it were a slot never written."""
-    m = products.shape[0]
-    row, column = jnp.arange(m)[:, None], jnp.arange(2 * m + 1)[None, :]
-    # R is upper triangular: the oldest pair stands in the first row of R⁻¹, and of YᵀY's column.
-    erased = (row == 0) | (column == m)
-    return jnp.where(erased, jnp.where((row == 0) & (column == 0), 1.0, 0.0), products)
 
 
 def by_age(by_slot: Float[Array, "2 m"], head: Int[Array, ""]) -> Float[Array, "2 m"]:

@@ -14,9 +14,9 @@ from jax_lbfgs_pi.direction import Coefficients, combine, direction_coefficients
 from jax_lbfgs_pi.history import (
     History,
     append,
+    at_slot,
     by_age,
     check_memory_size,
-    drop_oldest,
     init_history,
     pairs_vdot,
     write,
@@ -172,25 +172,28 @@ def propose(
         trees.vdot(a, b)
         for a, b in ((grads, s), (grads, y), (s, s), (s, y), (y, y), (grads, grads))
     )
-    slot = state.history.head
-    products_g = pairs_vdot(state.history, grads).at[:, slot].set(jnp.stack([gs, gy]))
-    # The pair is written in any case; where it is none, before the first step or after one that
+    products_g = jnp.where(
+        at_slot(state.history)[None], jnp.stack([gs, gy])[:, None], pairs_vdot(state.history, grads)
+    )
+    # A pair is written in any case; where it is none, before the first step or after one that
     # failed, its slot counts as empty, and 0 · NaN must not come from there. The test also tells
     # XLA that nothing reads the old pairs any more, so that it writes in place.
     finite = jnp.isfinite(gg + jnp.sum(products_g))
     history = write(state.history, *(trees.where(finite, v, trees.zeros(v)) for v in (s, y)))
     with_g = by_age(products_g, history.head)
-    newest = jnp.where(started, jnp.stack([sy, yy]), 0.0)
+    failed, has_pair = None, started
+    if guard is not None:
+        failed = started & _failed(finite, gs, sy, value, state.prev_value, guard)
+        has_pair = started & ~failed
     # [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own products.
-    with_y = by_age(products_g - state.history_grads, history.head).at[:, -1].set(newest)
+    with_y = by_age(products_g - state.history_grads, history.head)
+    with_y = jnp.concatenate([with_y[:, :-1], jnp.stack([sy, yy])[:, None]], axis=1)
+    with_y = jnp.where(has_pair, with_y, 0.0)
 
     # The recursion, on coefficients.
     history = history._replace(products=append(state.history.products, with_y))
-    coefficients = direction_coefficients(history, with_g)
-    failed, usable_grads = None, grads
-    if guard is not None:
-        failed = started & _failed(finite, gs, sy, value, state.prev_value, guard)
-        # The way back is a combination too: the last step alone.
+    coefficients, usable_grads = direction_coefficients(history, with_g), grads
+    if failed is not None:  # the way back is a combination too: the last step alone
         back = Coefficients(jnp.zeros_like(with_g), jnp.ones_like(gg))
         coefficients = trees.where(failed, back, coefficients)
         usable_grads = trees.where(failed, s, grads)
@@ -223,13 +226,7 @@ def propose(
         step_size=state.step_size,
         grad_norm=grad_norm,
     )
-    kept = state._replace(
-        num_retreats=state.num_retreats + 1,
-        history=history._replace(
-            products=drop_oldest(state.history.products), head=state.history.head
-        ),
-        grad_norm=grad_norm,
-    )
+    kept = state._replace(num_retreats=state.num_retreats + 1, history=history, grad_norm=grad_norm)
     return Proposal(d, products, failed, kept, moved)
 
 
@@ -238,11 +235,9 @@ def take(proposal: Proposal, step_size: Float[Array, ""]) -> tuple[Params, Scale
     d, _, failed, kept, state = proposal
     t = step_size
     if failed is not None:
-        # The rows of the history are the same in both: no choice between them, no copy.
-        rows = (state.history.s, state.history.y)
-        state, kept = (x._replace(history=x.history._replace(s=(), y=())) for x in (state, kept))
-        state = trees.where(failed, kept, state)
-        state = state._replace(history=state.history._replace(s=rows[0], y=rows[1]))
+        # The history is the same in both: no choice between them, no copy.
+        chosen = trees.where(failed, kept._replace(history=()), state._replace(history=()))
+        state = chosen._replace(history=state.history)
         t = jnp.where(failed, RETREAT - 1.0, t)
         step_size = jnp.where(failed, 0.0, step_size)
     updates = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)

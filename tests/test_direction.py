@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.history import drop_oldest, get_products
+from jax_lbfgs_pi.history import get_products
 from tests import oracles
 
 DIRECTIONS = [jax.jit(lp.two_loop_direction), jax.jit(lp.gram_direction)]
@@ -134,16 +134,6 @@ def test_history_keeps_the_last_pairs_in_order_and_their_products():
     np.testing.assert_allclose(products.inverse, np.linalg.inv(R), rtol=1e-11, atol=1e-12)
     np.testing.assert_allclose(products.yy, yy, rtol=1e-12)
     np.testing.assert_allclose(products.sy, np.sum(S * Y, axis=1), rtol=1e-12)
-
-
-def test_dropping_the_oldest_pair_leaves_the_direction_of_the_others():
-    rng = np.random.default_rng(3)
-    n, m = 6, 3
-    for _ in range(20):
-        history, pairs, g, grads = random_case(rng, jnp.zeros(n), m, int(rng.integers(m, 7)))
-        history = history._replace(products=drop_oldest(history.products))
-        expected = -oracles.dense_inverse_hessian(pairs[1:], n) @ g
-        np.testing.assert_allclose(lp.gram_direction(grads, history), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS, ids=["two_loop", "gram"])

@@ -25,6 +25,7 @@ def meta_train(
     checkpoint_dir: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 50,
     on_step: OnStep | None = None,
+    task_sharding: jax.sharding.Sharding | None = None,
 ) -> tuple[Policy, MetaTrainLog]:
     """Trains a step-size policy.
 
@@ -42,6 +43,8 @@ def meta_train(
         the last checkpoint, and ends with bit-identical parameters.
       checkpoint_every: outer steps between checkpoints.
       on_step: called with every `OuterRecord`.
+      task_sharding: where the `config.tasks_per_step` tasks of an outer step lie, such as
+        `NamedSharding(mesh, PartitionSpec("tasks"))`; None leaves them on one device.
 
     Returns:
       The policy, its clip in deployed form, and the log.
@@ -59,8 +62,12 @@ def meta_train(
 
     groups = _Groups(tasks, config)
 
+    def stack(position: Position) -> tuple[Any, Any]:
+        stacked = tasks.stack(groups.tasks_at(position))
+        return stacked if task_sharding is None else jax.device_put(stacked, task_sharding)
+
     def enter(position: Position) -> tuple[Any, InnerState, np.ndarray, np.ndarray]:
-        data, x0 = tasks.stack(groups.tasks_at(position))
+        data, x0 = stack(position)
         inner = outer_step.start(data, x0)
         return data, inner, np.ones(config.tasks_per_step, bool), np.asarray(inner.value)
 
@@ -76,7 +83,7 @@ def meta_train(
             position, outer, inner, alive, start_value = snapshot
             log = read_log(checkpoint_dir, before_step=position.step)
             if position.unroll > 0:
-                data, _ = tasks.stack(groups.tasks_at(position))
+                data, _ = stack(position)
         log_file = LogFile(checkpoint_dir, log)
 
     try:

@@ -1,0 +1,139 @@
+"""Run by test_sharding.py in processes of their own, as the number of devices is fixed at start.
+
+    python -m tests.sharded NUM_DEVICES NUM_PROCESSES PROCESS PORT CHECK
+
+Prints one JSON object.
+"""
+
+import json
+import os
+import re
+import sys
+
+num_devices, num_processes, process, port = map(int, sys.argv[1:5])
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={num_devices}"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import contextlib  # noqa: E402
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import optax  # noqa: E402
+from jax.experimental import multihost_utils  # noqa: E402
+from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
+
+jax.config.update("jax_enable_x64", True)
+if num_processes > 1:
+    jax.distributed.initialize(f"localhost:{port}", num_processes, process)
+
+import jax_lbfgs_pi as lp  # noqa: E402
+from jax_lbfgs_pi.tasks import quadratic_tasks  # noqa: E402
+from tests.sharded_problem import NUM_STEPS, loss, start  # noqa: E402
+
+SPECS = {"a": ("x",), "b": (None, "x"), "c": ("x",), "d": ()}  # one leaf is on all devices
+
+
+def put(params, mesh):
+    """On the mesh; from every process, with the same values."""
+    return {
+        name: jax.make_array_from_callback(
+            leaf.shape, NamedSharding(mesh, PartitionSpec(*SPECS[name])), lambda i, x=leaf: x[i]
+        )
+        for name, leaf in params.items()
+    }
+
+
+def make_mesh(kind):
+    axis_type = AxisType.Explicit if kind == "explicit" else AxisType.Auto
+    return jax.make_mesh((jax.device_count(),), ("x",), axis_types=(axis_type,))
+
+
+def within(mesh, kind):
+    return jax.set_mesh(mesh) if kind == "explicit" else contextlib.nullcontext()
+
+
+def optimize(params, m=5, steps=NUM_STEPS, init=lambda tx: tx.init):
+    tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=m)
+    state = init(tx)(params)
+
+    @jax.jit
+    def step(params, state):
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, state = tx.update(grads, state, params, value=value)
+        return optax.apply_updates(params, updates), state, value
+
+    for _ in range(steps):
+        params, state, value = step(params, state)
+    return params, state, value
+
+
+def gathered(tree):
+    tree = jax.tree.map(lambda x: multihost_utils.process_allgather(x, tiled=True), tree)
+    return jax.tree.map(lambda x: np.asarray(x).tolist(), tree)
+
+
+def iterates(kind):
+    """Iterates with sharded parameters, and the share of its history that a device holds."""
+    mesh, out = make_mesh(kind), {}
+    for name, init in (("eager", lambda tx: tx.init), ("jit", lambda tx: jax.jit(tx.init))):
+        with within(mesh, kind):
+            params, state, value = optimize(put(start("abcd"), mesh), init=init)
+            tx = lp.lbfgs_pi()
+            rows = init(tx)(put(start("abcd"), mesh))[0].history.s
+        out[name] = {
+            "params": gathered(params),
+            "value": float(value),
+            "share": {k: v.addressable_shards[0].data.size / v.size for k, v in rows.items()},
+            "share_after": {
+                k: v.addressable_shards[0].data.size / v.size for k, v in state[0].history.y.items()
+            },
+        }
+    return out
+
+
+def all_reduces(kind):
+    """Collectives in the compiled update, for several m and numbers of leaves."""
+    mesh, out = make_mesh(kind), {}
+    for m in (1, 5, 12):
+        for names in ("c", "ab", "abcd"):
+            tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=m)
+            with within(mesh, kind):
+                params = put(start(names), mesh)
+                compiled = jax.jit(tx.update).lower(params, tx.init(params), params).compile()
+            names_of = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\("
+            out[f"{m} {names}"] = re.findall(names_of, compiled.as_text())
+    return out
+
+
+def meta_training(kind):
+    """Two groups of eight tasks, spread over the devices and on one."""
+    del kind
+    mesh, out = make_mesh("auto"), {}
+    tasks = quadratic_tasks("train", num_tasks=16, dim=6)
+    config = lp.get_preset(
+        "fast", num_epochs=1, unroll_length=5, unrolls_per_start=2, tasks_per_step=8
+    )
+    for name, sharding in (
+        ("one", None), ("many", NamedSharding(mesh, PartitionSpec("x"))),
+    ):  # fmt: skip
+        for frozen in (True, False):
+            policy, log = lp.meta_train(
+                tasks,
+                lp.MetaTrainConfig(**{**config.__dict__, "freeze_grads": frozen}),
+                policy=lp.init_policy(jax.random.key(1)),
+                task_sharding=sharding,
+            )
+            theta = np.concatenate([np.ravel(x) for x in jax.tree.leaves(policy.params)])
+            out[f"{name} {frozen}"] = {
+                "theta": theta.tolist(),
+                "loss": [record.loss for record in log.records],
+            }
+    return out
+
+
+check, kind = sys.argv[5].split(",")
+result = {"iterates": iterates, "all_reduces": all_reduces, "meta_training": meta_training}[check](
+    kind
+)
+if process == 0:
+    print(json.dumps(result))

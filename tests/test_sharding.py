@@ -1,0 +1,94 @@
+"""Eight host devices, in one process and in two; see sharded.py for what runs there."""
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jax_lbfgs_pi as lp
+
+ROOT = Path(__file__).parents[1]
+KINDS = ["auto", "explicit"]
+
+
+def run(check, kind, num_processes=1):
+    # One device a process if there are two: more wait for each other on too few threads.
+    num_devices = 8 if num_processes == 1 else 1
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.sharded", str(num_devices), str(num_processes)]
+    processes = [
+        subprocess.Popen(
+            [*command, str(i), str(port), f"{check},{kind}"],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(num_processes)
+    ]  # fmt: skip
+    try:
+        outputs = [process.communicate(timeout=240) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-3000:]
+    return json.loads(outputs[0][0].splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def on_one_device():
+    """The same optimization, unsharded: plain JAX on one device."""
+    from tests import sharded_problem as problem
+
+    params = jax.tree.map(jnp.asarray, problem.start("abcd"))
+    tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=5)
+    state = tx.init(params)
+
+    @jax.jit
+    def step(params, state):
+        value, grads = jax.value_and_grad(problem.loss)(params)
+        updates, state = tx.update(grads, state, params, value=value)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(problem.NUM_STEPS):
+        params, state = step(params, state)
+    return params
+
+
+@pytest.mark.parametrize(("kind", "num_processes"), [("auto", 1), ("explicit", 1), ("auto", 2)])
+def test_sharded_iterates_equal_unsharded_ones(kind, num_processes, on_one_device):
+    for result in run("iterates", kind, num_processes).values():
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+            {name: np.array(leaf) for name, leaf in result["params"].items()},
+            {name: np.asarray(leaf) for name, leaf in on_one_device.items()},
+        )
+        part = 1 / 8 if num_processes == 1 else 1 / 2
+        share = {"a": part, "b": part, "c": part, "d": 1.0}
+        assert result["share"] == share
+        assert result["share_after"] == share
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_all_reduces_a_step_and_nothing_else(kind):
+    found = run("all_reduces", kind)
+    assert len(found) == 9
+    for case, collectives in found.items():
+        assert collectives == ["all-reduce"] * len(collectives), case
+        assert 1 <= len(collectives) <= 2, case
+
+
+def test_meta_training_over_a_task_axis_equals_one_device():
+    result = run("meta_training", "auto")
+    for frozen in ("True", "False"):
+        one, many = result[f"one {frozen}"], result[f"many {frozen}"]
+        np.testing.assert_allclose(many["theta"], one["theta"], rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(many["loss"], one["loss"], rtol=1e-10)
+        assert len(one["loss"]) == 4
