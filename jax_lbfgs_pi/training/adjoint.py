@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.history import History
 from jax_lbfgs_pi.policy import Policy, log_features
-from jax_lbfgs_pi.transform import Proposal, ScaleByLBFGSPiState, propose, take
+from jax_lbfgs_pi.step import Proposal, ScaleByLBFGSPiState, propose, take
 from jax_lbfgs_pi.trees import Params
 from jax_lbfgs_pi.unroll import InnerState, Objective, UnrollTrajectory
 

@@ -1,0 +1,170 @@
+"""One step of L-BFGS, all but its size: history, direction, products, and the guard."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from jax_lbfgs_pi import trees
+from jax_lbfgs_pi.direction import Coefficients, combine, direction_coefficients
+from jax_lbfgs_pi.history import History, append, at_slot, by_age, pairs_vdot, write
+from jax_lbfgs_pi.policy import InnerProducts
+from jax_lbfgs_pi.trees import Params
+
+RETREAT = 0.1  # after a step that failed, the share of it that is tried next
+
+
+class ScaleByLBFGSPiState(NamedTuple):
+    """State of `scale_by_lbfgs_pi`: (2m + 2) n numbers and O(m²) more.
+
+    Attributes:
+      count: number of updates made, retreats aside, an int32 scalar.
+      num_retreats: how many updates took a failed step back, an int32 scalar.
+      prev_params: x_{k-1}, a pytree like the parameters; zeros before the first update.
+      prev_grads: g_{k-1}, likewise.
+      prev_value: f(x_{k-1}) if `value` was passed, else infinity; a scalar.
+      history: the curvature pairs and their inner products.
+      history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
+        gradient they give the products with y, which so need no pass of their own.
+      step_size: t_k of the last update, a scalar; 0 if that update was a retreat.
+      grad_norm: ‖g_k‖ of the last update, a scalar.
+    """
+
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
+    num_retreats: Int[Array, ""]
+    prev_params: Params
+    prev_grads: Params
+    prev_value: Float[Array, ""]
+    history: History
+    history_grads: Float[Array, "2 m"]
+    step_size: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+
+
+class Proposal(NamedTuple):
+    """A step of which only the size is missing.
+
+    Attributes:
+      d: the direction, -H g, or the way back after a step that failed; a pytree.
+      products: what the policy may read.
+      failed: whether the last step is to be taken back; None without a guard.
+      kept: the next state if it is.
+      state: the next state if it is not, but for `step_size`.
+    """
+
+    d: Params
+    products: InnerProducts
+    failed: Bool[Array, ""] | None
+    kept: ScaleByLBFGSPiState
+    state: ScaleByLBFGSPiState
+
+
+def propose(
+    grads: Params,
+    state: ScaleByLBFGSPiState,
+    params: Params,
+    value: Any = None,
+    guard: float | None = None,
+) -> Proposal:
+    """All of an update that does not need the step size."""
+    dtype = state.history_grads.dtype
+    # Or XLA would fuse parts of the gradient's computation into each of its uses here.
+    grads = jax.lax.optimization_barrier(grads)
+    started = state.count > 0
+    s = trees.subtract(params, state.prev_params)
+    y = trees.subtract(grads, state.prev_grads)
+
+    # First pass: the products of the new vectors, all at once.
+    gs, gy, ss, sy, yy, gg = (
+        trees.vdot(a, b)
+        for a, b in ((grads, s), (grads, y), (s, s), (s, y), (y, y), (grads, grads))
+    )
+    products_g = jnp.where(
+        at_slot(state.history)[None], jnp.stack([gs, gy])[:, None], pairs_vdot(state.history, grads)
+    )
+    # A pair is written in any case; where it is none, before the first step or after one that
+    # failed, its slot counts as empty, and 0 · NaN must not come from there. The test also tells
+    # XLA that nothing reads the old pairs any more, so that it writes in place.
+    finite = jnp.isfinite(gg + jnp.sum(products_g))
+    history = write(state.history, *(trees.where(finite, v, trees.zeros(v)) for v in (s, y)))
+    with_g = by_age(products_g, history.head)
+    failed, has_pair = None, started
+    if guard is not None:
+        failed = started & _failed(finite, gs, sy, value, state.prev_value, guard)
+        has_pair = started & ~failed
+    # [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own products.
+    with_y = by_age(products_g - state.history_grads, history.head)
+    with_y = jnp.concatenate([with_y[:, :-1], jnp.stack([sy, yy])[:, None]], axis=1)
+    with_y = jnp.where(has_pair, with_y, 0.0)
+
+    # The recursion, on coefficients.
+    history = history._replace(products=append(state.history.products, with_y))
+    coefficients, usable_grads = direction_coefficients(history, with_g), grads
+    if failed is not None:  # the way back is a combination too: the last step alone
+        back = Coefficients(jnp.zeros_like(with_g), jnp.ones_like(gg))
+        coefficients = trees.where(failed, back, coefficients)
+        usable_grads = trees.where(failed, s, grads)
+
+    # Second pass: the combination. Products that are linear in d follow from its coefficients, as
+    # exact as d itself; dᵀd would lose twice as many digits, so it is taken from the vector.
+    d = combine(coefficients, history, usable_grads)
+    dg, dy = jnp.sum(coefficients.pairs[None] * jnp.stack([with_g, with_y]), axis=(1, 2))
+    products = InnerProducts(
+        dd=trees.vdot(d, d),
+        dg=dg + coefficients.g * gg,
+        ds=trees.vdot(d, s),
+        dy=dy + coefficients.g * gy,
+        gg=gg,
+        gs=gs,
+        gy=gy,
+        ss=ss,
+        sy=sy,
+        yy=yy,
+    ).where_pair(started)
+    grad_norm = jnp.sqrt(gg)
+    moved = ScaleByLBFGSPiState(
+        count=jnp.asarray(optax.safe_increment(state.count)),
+        num_retreats=state.num_retreats,
+        prev_params=params,
+        prev_grads=grads,
+        prev_value=jnp.asarray(jnp.inf if value is None else value, dtype),
+        history=history,
+        history_grads=products_g,
+        step_size=state.step_size,
+        grad_norm=grad_norm,
+    )
+    kept = state._replace(num_retreats=state.num_retreats + 1, history=history, grad_norm=grad_norm)
+    return Proposal(d, products, failed, kept, moved)
+
+
+def take(proposal: Proposal, step_size: Float[Array, ""]) -> tuple[Params, ScaleByLBFGSPiState]:
+    """The update t H g, and the state after it."""
+    d, _, failed, kept, state = proposal
+    t = step_size
+    if failed is not None:
+        # The history is the same in both: no choice between them, no copy.
+        chosen = trees.where(failed, kept._replace(history=()), state._replace(history=()))
+        state = chosen._replace(history=state.history)
+        t = jnp.where(failed, RETREAT - 1.0, t)
+        step_size = jnp.where(failed, 0.0, step_size)
+    updates = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)
+    return updates, state._replace(step_size=step_size)
+
+
+def _failed(
+    finite: Array, gs: Array, sy: Array, value: Any, prev_value: Array, guard: float
+) -> Bool[Array, ""]:
+    """Whether the last step led to non-finite numbers, or to a rise that the guard forbids."""
+    tolerated = guard * jnp.abs(gs - sy)  # the slope that the step began with
+    if value is not None:
+        # -inf after updates without a value: nothing is forbidden.
+        rise = value - prev_value
+        finite &= jnp.isfinite(value)
+    else:
+        rise = gs - 0.5 * sy
+        if math.isfinite(guard):
+            tolerated = jnp.zeros_like(sy)
+    return ~finite | (rise > tolerated)
