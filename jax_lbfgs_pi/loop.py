@@ -94,7 +94,7 @@ def make_loop(
     fun: Callable[[Params], Any],
     *,
     max_iters: int,
-    tol: float,
+    tol: float | Array,
     has_aux: bool = False,
     retreats: bool = False,
 ) -> Loop:

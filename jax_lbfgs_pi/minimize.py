@@ -42,7 +42,7 @@ def minimize(
     policy: StepPolicy | None = None,
     memory_size: int = 5,
     max_iters: int = 500,
-    tol: float = 1e-8,
+    tol: float | Array = 1e-8,
     has_aux: bool = False,
     guard: float | None = 1.0,
 ) -> MinimizeResult:
@@ -58,7 +58,7 @@ def minimize(
       policy: the step-size policy; None is the best shipped one.
       memory_size: m, the number of curvature pairs kept.
       max_iters: the greatest number of steps.
-      tol: stop where the 2-norm of the gradient is below this.
+      tol: stop where the 2-norm of the gradient is below this; may be traced.
       has_aux: whether `fun` returns a pair.
       guard: the greatest tolerated rise of f, as in `lbfgs_pi`.
 
