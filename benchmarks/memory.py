@@ -70,12 +70,12 @@ def meta_memory(unroll_length: int) -> list[dict[str, Any]]:
     flat, _ = ravel_pytree(problem.x0)
     policy = lp.init_policy(jax.random.key(0), clip_layer="implicit")
     config = lp.get_preset("paper", clip_layer="implicit", unroll_length=unroll_length)
-    configs = {"paper": config}
-    if "remat" in {field.name for field in dataclasses.fields(config)}:
-        configs = {
-            f"paper, remat={on}": dataclasses.replace(config, remat=on)  # type: ignore[call-arg]
-            for on in (False, True)
-        }
+    unfrozen = dataclasses.replace(config, freeze_grads=False)
+    configs = {
+        "paper": config,
+        "freeze_grads=False": unfrozen,
+        "freeze_grads=False, remat": dataclasses.replace(unfrozen, remat=True),
+    }
     rows = []
     for name, settings in configs.items():
         parts = make_outer_step(problem.task, policy.network, settings)

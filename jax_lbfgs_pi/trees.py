@@ -11,8 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental.shard_alike import shard_alike
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree
 
 Params = PyTree[Any]
@@ -47,7 +46,7 @@ def _contract(a: Array, b: Array, dtype: Any) -> Array:
 def _replicated(like: Array, ndim: int) -> NamedSharding | None:
     """What an inner product must be told where mesh axes are explicit; None elsewhere."""
     mesh = jax.typeof(like).sharding.mesh
-    if not mesh._any_axis_explicit:
+    if AxisType.Explicit not in mesh.axis_types:
         return None
     return NamedSharding(mesh, PartitionSpec(*[None] * ndim))
 
@@ -113,15 +112,11 @@ def matvec(a: Float[Array, "i j"], v: Float[Array, " j"]) -> Float[Array, " i"]:
 
 def zeros_like(leaf: Any, rows: int | None = None) -> Array:
     """Zeros like a leaf, or a stack of `rows` of them, with the leaf's sharding under `jit` too."""
-    # With an explicit dtype, or a weakly typed parameter would cost a second compilation.
-    dtype = jnp.result_type(leaf)
-    zeros, like = jnp.zeros_like(leaf, dtype), jnp.asarray(leaf, dtype)
-    if rows is not None:
-        zeros, like = (jnp.broadcast_to(x[None], (rows, *x.shape)) for x in (zeros, like))
-    if len(jax.devices()) > 1:
-        # Zeros depend on nothing, so that nothing but this tells XLA where they belong.
-        _, zeros = shard_alike(like, zeros)
-    return zeros
+    # Computed from the leaf, or XLA would not know where they belong: nothing is NaN and infinite.
+    # With an explicit dtype, as a weakly typed parameter would cost a second compilation.
+    leaf = jnp.asarray(leaf)
+    zeros = (jnp.isnan(leaf) & jnp.isinf(leaf)).astype(jnp.result_type(leaf))
+    return zeros if rows is None else jnp.broadcast_to(zeros[None], (rows, *zeros.shape))
 
 
 def where(condition: Array, a: Params, b: Params) -> Params:
