@@ -24,11 +24,11 @@ from jax_lbfgs_pi.trees import Params
 
 
 class Coefficients(NamedTuple):
-    """The coefficients of `d = S c + Y a + γ g`, signs included.
+    """The coefficients of `d = S c + Y a + b g`.
 
     Attributes:
       pairs: c and a, in order of age, the oldest pair first; shape `(2, m)`.
-      g: the gradient's, a scalar.
+      g: b, that of the gradient, a scalar: -γ, or 1 on the way back.
     """
 
     pairs: Float[Array, "2 m"]
@@ -36,7 +36,7 @@ class Coefficients(NamedTuple):
 
 
 def two_loop_direction(grads: Params, history: History) -> Params:
-    """D = -H g by the two-loop recursion (paper, Algorithm 1).
+    """The direction d = -H g by the two-loop recursion (paper, Algorithm 1).
 
     The reference: 4m passes over the parameters, one after the other. `gram_direction` gives the
     same vector in two.
@@ -80,7 +80,9 @@ def two_loop_direction(grads: Params, history: History) -> Params:
 
 
 def gram_direction(grads: Params, history: History) -> Params:
-    """D = -H g in vector-free form (Chen, Wang & Zhou, "Large-scale L-BFGS using MapReduce", 2014).
+    """The direction d = -H g in vector-free form.
+
+    After Chen, Wang & Zhou, "Large-scale L-BFGS using MapReduce", 2014.
 
     The recursion runs on the coefficients of d over [S, Y, g]: one pass over the history for its
     products with g, O(m²) arithmetic, one pass for the combination. With R the upper triangle of
@@ -116,7 +118,7 @@ def direction_coefficients(history: History, with_g: Float[Array, "2 m"]) -> Coe
 
 
 def combine(coefficients: Coefficients, history: History, grads: Params) -> Params:
-    """S c + Y a + γ g in one pass; a pytree like `grads`."""
+    """The combination S c + Y a + b g in one pass; a pytree like `grads`."""
     c, a = by_slot(coefficients.pairs, history.head)
 
     def one_leaf(s: Array, y: Array, g: Array) -> Array:

@@ -163,6 +163,16 @@ def append(
     return jnp.concatenate([jnp.concatenate(top, axis=1), jnp.concatenate(bottom)[None]])
 
 
+def drop_oldest(products: Float[Array, "m 2*m+1"]) -> Float[Array, "m 2*m+1"]:
+    """The products with the oldest pair as if it were a slot never written."""
+    m = products.shape[0]
+    row, column = jnp.arange(m)[:, None], jnp.arange(2 * m + 1)[None, :]
+    # R is upper triangular: the oldest pair stands in the first row of R⁻¹, and in a row and a
+    # column of YᵀY.
+    kept = jnp.where((row == 0) | (column == m), 0.0, products)
+    return jnp.where((row == 0) & (column == 0), 1.0, kept)
+
+
 def by_age(by_slot: Float[Array, "2 m"], head: Int[Array, ""]) -> Float[Array, "2 m"]:
     """Reorders numbers given by slot: the oldest pair's first. `head` is the oldest pair's slot."""
     return _rotate(by_slot, head)
@@ -174,7 +184,7 @@ def by_slot(by_age: Float[Array, "2 m"], head: Int[Array, ""]) -> Float[Array, "
 
 
 def _rotate(v: Float[Array, "2 m"], start: Int[Array, ""]) -> Float[Array, "2 m"]:
-    """V[:, start], v[:, start + 1], ..., cyclically; 0 <= start <= m."""
+    """The columns of v from `start` on, cyclically; 0 <= start <= m."""
     return jax.lax.dynamic_slice_in_dim(jnp.concatenate([v, v], axis=1), start, v.shape[1], axis=1)
 
 

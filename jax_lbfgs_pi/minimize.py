@@ -55,7 +55,7 @@ def minimize(
       fun: the objective, from a pytree of real floating-point arrays to a scalar, or to a pair
         `(scalar, aux)` if `has_aux`.
       x0: the starting point.
-      policy: the step-size policy; None is the best shipped one.
+      policy: the step-size policy; None is the best shipped one, at present `unit`, t = 1.
       memory_size: m, the number of curvature pairs kept.
       max_iters: the greatest number of steps.
       tol: stop where the 2-norm of the gradient is below this; may be traced.

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax import dtypes
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.clip import get_clip_layer
@@ -41,11 +41,6 @@ class InnerProducts(NamedTuple):
     ss: Float[Array, ""]
     sy: Float[Array, ""]
     yy: Float[Array, ""]
-
-    def where_pair(self, condition: Bool[Array, ""]) -> "InnerProducts":
-        """The products, with 0 for those of s and y where the scalar `condition` is false."""
-        has_pair = np.array([not {"s", "y"}.isdisjoint(name) for name in self._fields])
-        return InnerProducts(*jnp.where(condition | ~has_pair, jnp.stack(self), 0.0))
 
 
 def inner_products(d: Params, g: Params, s: Params, y: Params) -> InnerProducts:

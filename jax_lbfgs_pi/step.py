@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.direction import Coefficients, combine, direction_coefficients
-from jax_lbfgs_pi.history import History, append, at_slot, by_age, pairs_vdot, write
+from jax_lbfgs_pi.history import History, append, at_slot, by_age, drop_oldest, pairs_vdot, write
 from jax_lbfgs_pi.policy import InnerProducts
 from jax_lbfgs_pi.trees import Params
 
@@ -23,12 +23,14 @@ class ScaleByLBFGSPiState(NamedTuple):
     Attributes:
       count: number of updates made, retreats aside, an int32 scalar.
       num_retreats: how many updates took a failed step back, an int32 scalar.
-      prev_params: x_{k-1}, a pytree like the parameters; zeros before the first update.
+      prev_params: x_{k-1}, that of the last update which was no retreat; a pytree like the
+        parameters; zeros before the first update.
       prev_grads: g_{k-1}, likewise.
       prev_value: f(x_{k-1}) if `value` was passed, else infinity; a scalar.
       history: the curvature pairs and their inner products.
       history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
-        gradient they give the products with y, which so need no pass of their own.
+        gradient they give the products with y, which so need no pass of their own. Of empty slots
+        and skipped pairs they mean nothing and are never used.
       step_size: t_k of the last update, a scalar; 0 if that update was a retreat.
       grad_norm: ‖g_k‖ of the last update, a scalar.
     """
@@ -49,7 +51,7 @@ class Proposal(NamedTuple):
 
     Attributes:
       d: the direction, -H g, or the way back after a step that failed; a pytree.
-      products: what the policy may read.
+      products: what the policy may read; meaningless if `failed`.
       failed: whether the last step is to be taken back; None without a guard.
       kept: the next state if it is.
       state: the next state if it is not, but for `step_size`.
@@ -77,33 +79,31 @@ def propose(
     s = trees.subtract(params, state.prev_params)
     y = trees.subtract(grads, state.prev_grads)
 
-    # First pass: the products of the new vectors, all at once.
-    gs, gy, ss, sy, yy, gg = (
-        trees.vdot(a, b)
-        for a, b in ((grads, s), (grads, y), (s, s), (s, y), (y, y), (grads, grads))
-    )
+    # First pass: the products of the new vectors, all at once. Before the first step there is no
+    # pair: its slot counts as empty, as pairs with sᵀy = 0 are skipped.
+    pairs = ((grads, s), (grads, y), (s, s), (s, y), (y, y))
+    of_pair = jnp.where(started, jnp.stack([trees.vdot(a, b) for a, b in pairs]), 0.0)
+    gs, gy, ss, sy, yy = of_pair
+    gg = trees.vdot(grads, grads)
     products_g = jnp.where(
-        at_slot(state.history)[None], jnp.stack([gs, gy])[:, None], pairs_vdot(state.history, grads)
+        at_slot(state.history)[None], of_pair[:2, None], pairs_vdot(state.history, grads)
     )
-    # A pair is written in any case; where it is none, before the first step or after one that
-    # failed, its slot counts as empty, and 0 · NaN must not come from there. The test also tells
-    # XLA that nothing reads the old pairs any more, so that it writes in place.
+    # Non-finite rows must not be written, as 0 · NaN is NaN. The test also tells XLA that nothing
+    # reads the old pairs any more, so that it writes in place.
     finite = jnp.isfinite(gg + jnp.sum(products_g))
     history = write(state.history, *(trees.where(finite, v, trees.zeros(v)) for v in (s, y)))
     with_g = by_age(products_g, history.head)
-    failed, has_pair = None, started
-    if guard is not None:
-        failed = started & _failed(finite, gs, sy, value, state.prev_value, guard)
-        has_pair = started & ~failed
     # [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own products.
     with_y = by_age(products_g - state.history_grads, history.head)
-    with_y = jnp.concatenate([with_y[:, :-1], jnp.stack([sy, yy])[:, None]], axis=1)
-    with_y = jnp.where(has_pair, with_y, 0.0)
+    with_y = jnp.concatenate([with_y[:, :-1], of_pair[3:, None]], axis=1)
 
     # The recursion, on coefficients.
     history = history._replace(products=append(state.history.products, with_y))
     coefficients, usable_grads = direction_coefficients(history, with_g), grads
-    if failed is not None:  # the way back is a combination too: the last step alone
+    failed = None
+    if guard is not None:
+        failed = started & _failed(finite, gs, sy, value, state.prev_value, guard)
+        # The way back is a combination too: the last step alone.
         back = Coefficients(jnp.zeros_like(with_g), jnp.ones_like(gg))
         coefficients = trees.where(failed, back, coefficients)
         usable_grads = trees.where(failed, s, grads)
@@ -115,7 +115,7 @@ def propose(
     products = InnerProducts(
         dd=trees.vdot(d, d),
         dg=dg + coefficients.g * gg,
-        ds=trees.vdot(d, s),
+        ds=jnp.where(started, trees.vdot(d, s), 0.0),
         dy=dy + coefficients.g * gy,
         gg=gg,
         gs=gs,
@@ -123,7 +123,7 @@ def propose(
         ss=ss,
         sy=sy,
         yy=yy,
-    ).where_pair(started)
+    )
     grad_norm = jnp.sqrt(gg)
     moved = ScaleByLBFGSPiState(
         count=jnp.asarray(optax.safe_increment(state.count)),
@@ -136,7 +136,13 @@ def propose(
         step_size=state.step_size,
         grad_norm=grad_norm,
     )
-    kept = state._replace(num_retreats=state.num_retreats + 1, history=history, grad_norm=grad_norm)
+    # The failed pair took the oldest one's slot, which stays the next to be written.
+    empty = drop_oldest(state.history.products)
+    kept = state._replace(
+        num_retreats=state.num_retreats + 1,
+        history=history._replace(products=empty, head=state.history.head),
+        grad_norm=grad_norm,
+    )
     return Proposal(d, products, failed, kept, moved)
 
 
@@ -145,9 +151,11 @@ def take(proposal: Proposal, step_size: Float[Array, ""]) -> tuple[Params, Scale
     d, _, failed, kept, state = proposal
     t = step_size
     if failed is not None:
-        # The history is the same in both: no choice between them, no copy.
-        chosen = trees.where(failed, kept._replace(history=()), state._replace(history=()))
-        state = chosen._replace(history=state.history)
+        # The rows of the history are the same in both: no choice between them, no copy.
+        rows = {"s": state.history.s, "y": state.history.y}
+        kept, state = (x._replace(history=x.history._replace(s=(), y=())) for x in (kept, state))
+        state = trees.where(failed, kept, state)
+        state = state._replace(history=state.history._replace(**rows))
         t = jnp.where(failed, RETREAT - 1.0, t)
         step_size = jnp.where(failed, 0.0, step_size)
     updates = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)
@@ -162,6 +170,8 @@ def _failed(
     if value is not None:
         # -inf after updates without a value: nothing is forbidden.
         rise = value - prev_value
+        # Near a minimum the last bits of f go up and down by rounding alone.
+        tolerated += 10 * jnp.finfo(sy.dtype).eps * jnp.abs(prev_value)
         finite &= jnp.isfinite(value)
     else:
         rise = gs - 0.5 * sy

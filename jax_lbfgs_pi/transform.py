@@ -32,13 +32,15 @@ def scale_by_lbfgs_pi(
 
     The guard: where the gradient or `value` is not finite, or f rose by more than `guard` times the
     decrease that the last gradient predicted, `|g_{k-1}ᵀs|`, the update goes back nine tenths of
-    the last step and learns nothing from it. The test is free of the scales of f and x. Pass
+    the last step, learns nothing from it, and gives up the oldest pair. There is nothing to take
+    back at the first update: a gradient that is not finite there spoils all. The test is free of
+    the scales of f and x, but for rises of some ten rounding errors of f, which are tolerated. Pass
     `value` if you have it: without, the rise is taken as `½(g_{k-1} + g_k)ᵀs`, exact on quadratics
     but too low behind a gradient clip, so none is tolerated, which costs some percent more steps.
 
     Args:
       policy: a `Policy`, or any function from `InnerProducts` to a scalar; None is the best shipped
-        policy.
+        one, at present `unit`, the constant t = 1.
       memory_size: m, the number of curvature pairs kept.
       guard: the greatest tolerated rise of f, in predicted decreases; infinity guards against
         non-finite numbers alone, None against nothing (the paper's algorithm).

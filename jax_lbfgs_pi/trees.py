@@ -106,7 +106,7 @@ def _mix(coefficients: Array, stack: Array) -> Array:
 
 
 def matvec(a: Float[Array, "i j"], v: Float[Array, " j"]) -> Float[Array, " i"]:
-    """A v for a small matrix, as a sum of products: XLA fuses it, at the precision of its dtype."""
+    """The product of a small matrix and a vector, written so that XLA fuses it in full precision."""
     return jnp.sum(a * v[None, :], axis=1)
 
 
@@ -125,7 +125,7 @@ def where(condition: Array, a: Params, b: Params) -> Params:
 
 
 def subtract(a: Params, b: Params) -> Params:
-    """A - b, leaf by leaf."""
+    """The difference a - b, leaf by leaf."""
     return jax.tree.map(lambda x, y: x - y, a, b)
 
 

@@ -280,7 +280,7 @@ def test_guard_without_value_is_the_same_on_a_quadratic():
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, 1e3])
 def test_after_a_retreat_the_history_is_that_of_the_other_pairs(bad):
-    """The failed pair takes a slot, which counts as empty: see what H makes of it a step later."""
+    """The failed pair lies in the oldest slot, which counts as empty; twice in a row likewise."""
     tx, m = lp.scale_by_lbfgs_pi(lp.constant_policy(0.3), memory_size=3), 3
     params, state, pairs = PARAMS, tx.init(PARAMS), []
     for _ in range(5):
@@ -298,17 +298,49 @@ def test_after_a_retreat_the_history_is_that_of_the_other_pairs(bad):
     for name in ("prev_params", "prev_grads", "count", "history_grads"):
         jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(state, name))
 
-    # The next pair is taken from where the failed step began.
+    _, after = tx.update(jax.tree.map(lambda x: jnp.full_like(x, bad), params), after, worse)
+    assert int(after.num_retreats) == 2
+    s_and_y = [tuple(pair) for pair in np.diff(np.array(pairs), axis=0)]
+    check_directions(jax.grad(loss)(params), after.history, s_and_y[-m + 1 :])
+
+    # The next pair is taken from where the failed steps began, and finds its slot free.
     better = jax.tree.map(lambda x: 0.9 * x, params)
     _, last = tx.update(jax.grad(loss)(better), after, better)
-    points = [*pairs, [ravel_pytree(tree)[0] for tree in (better, jax.grad(loss)(better))]]
-    s_and_y = [tuple(pair) for pair in np.diff(np.array(points), axis=0)]
-    g = points[-1][1]
-    # Of three slots the newest pair has one, the failed one another.
-    expected = -oracles.dense_inverse_hessian(s_and_y[-m + 1 :], g.size) @ g
+    new = [ravel_pytree(tree)[0] for tree in (better, jax.grad(loss)(better))]
+    new_pair = tuple(np.array(new) - np.array(pairs[-1]))
+    check_directions(jax.grad(loss)(better), last.history, [*s_and_y[-m + 1 :], new_pair])
+
+
+def check_directions(grads, history, pairs):
+    g, _ = ravel_pytree(grads)
+    expected = -oracles.dense_inverse_hessian(pairs, g.size) @ g
     for direction in (lp.gram_direction, lp.two_loop_direction):
-        d, _ = ravel_pytree(direction(jax.grad(loss)(better), last.history))
+        d, _ = ravel_pytree(direction(grads, history))
         np.testing.assert_allclose(d, expected, rtol=1e-9)
+
+
+def test_first_step_survives_products_that_overflow():
+    """Before the first step x0 is no step: x0ᵀg0 may be infinite."""
+    x = jnp.array([1e20], jnp.float32)
+    tx = lp.lbfgs_pi()
+    updates, state = tx.update(jnp.array([1e19], jnp.float32), tx.init(x), x)
+    np.testing.assert_allclose(updates, [-1e19], rtol=1e-6)
+    assert all(
+        np.isfinite(leaf).all() for leaf in jax.tree.leaves(state[0]._replace(prev_value=0.0))
+    )
+
+
+def test_guard_tolerates_rounding_of_f():
+    """A rise by the last bit of f is no failure, though the predicted decrease is smaller yet."""
+    tx = lp.lbfgs_pi()
+    one = jnp.float32(1.0)
+    x = jnp.array([1e-5], jnp.float32)
+    retreats = {}
+    for rise in (jnp.finfo(jnp.float32).eps, 1e-4):
+        _, state = tx.update(1e-5 * one[None], tx.init(x), x, value=one)
+        _, state = tx.update(0.5e-5 * one[None], state, 0.5 * x, value=one + rise)
+        retreats[float(rise)] = int(state[0].num_retreats)
+    assert list(retreats.values()) == [0, 1]
 
 
 def test_value_is_never_required_and_changes_nothing_where_the_guard_is_content():
