@@ -106,7 +106,7 @@ def _mix(coefficients: Array, stack: Array) -> Array:
 
 
 def matvec(a: Float[Array, "i j"], v: Float[Array, " j"]) -> Float[Array, " i"]:
-    """The product of a small matrix and a vector, written so that XLA fuses it in full precision."""
+    """The product of a small matrix and a vector; XLA fuses it, in full precision."""
     return jnp.sum(a * v[None, :], axis=1)
 
 
