@@ -171,10 +171,11 @@ def figures(results: dict[str, Any]) -> dict[str, Figure]:
         return {"title": title, "xlabel": xlabel, "lines": lines, **ticks}
 
     by_n = [row for row in arrays if row["memory_size"] == smallest]
+    sizes = sorted({row["n"] for row in arrays})
+    of_size = {n: [row for row in arrays if row["n"] == n] for n in sizes}
+    most = max(len(rows) for rows in of_size.values())
     by_m = [
-        panel(f"n = {n:,}", "memory_size", [row for row in arrays if row["n"] == n])
-        for n in sorted({row["n"] for row in arrays})
-        if len({row["memory_size"] for row in arrays if row["n"] == n}) > 1
+        panel(f"n = {n:,}", "memory_size", rows) for n, rows in of_size.items() if len(rows) == most
     ]
     return {
         "step_n": line_figure([panel(f"m = {smallest}", "n", by_n)], "ms per update"),
