@@ -79,7 +79,7 @@ def init_inner(tx: optax.GradientTransformation, fun: Objective, params: Params)
 
 
 def step_size_of(opt_state: Any) -> Array:
-    """T of the last update if the optimizer reports one as `step_size`, else NaN."""
+    """The step size of the last update if the optimizer reports one as `step_size`, else NaN."""
     # optax's line searches call it `learning_rate`; the policy beneath one has another.
     searches = optax.tree.get_all_with_path(opt_state, "num_linesearch_steps")
     name = "learning_rate" if searches else "step_size"
