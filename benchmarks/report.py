@@ -15,7 +15,10 @@ import jax
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from benchmarks.peers import num_cores
+from jax_lbfgs_pi.evaluation.figures import finish_axes
 from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.training.log import as_json
 
 RESULTS = "bench.json"
 _PACKAGES = (
@@ -52,14 +55,13 @@ def provenance(arguments: Sequence[str]) -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    cores = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)
     return {
         "command": " ".join(["python -m benchmarks", *map(shlex.quote, arguments)]),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions,
         "machine": f"{platform.machine()}, {_processor()}",
         "device": jax.devices()[0].device_kind,
-        "cores": len(cores),
+        "cores": num_cores(),
         "load": os.getloadavg()[0],  # of one minute, before the part: was the machine quiet?
         "x64": bool(jax.config.jax_enable_x64),
     }
@@ -87,12 +89,12 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no infinity and no NaN: they become null."""
+    """The value with null for what JSON has no word for, at any depth."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return as_json(value)
 
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
@@ -124,12 +126,10 @@ def line_figure(panels: Sequence[Mapping[str, Any]], ylabel: str) -> Figure:
             panel["lines"].items(), _COLOURS, _MARKERS, strict=False
         ):
             axes.loglog(xs, ys, color=colour, marker=marker, markersize=4, label=name)
-        axes.set(title=panel["title"], xlabel=panel["xlabel"])
+        finish_axes(axes, title=panel["title"], xlabel=panel["xlabel"])
         if "xticks" in panel:
             axes.set_xticks(panel["xticks"], [f"{tick:,}" for tick in panel["xticks"]])
             axes.xaxis.minorticks_off()
-        axes.grid(visible=True, alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
     grid[0].set_ylabel(ylabel)
     handles, labels = grid[0].get_legend_handles_labels()
     columns = min(len(labels), 2 * len(panels))

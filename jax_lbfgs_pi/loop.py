@@ -164,7 +164,7 @@ def make_loop(
     def body(state: LoopState) -> LoopState:
         k = state.num_iters
         value, aux, grads = evaluate(state.params, state.opt_state)
-        grad_norm = jnp.sqrt(trees.vdot(grads, grads))
+        grad_norm = trees.norm(grads)
         searched = _search_steps(state.opt_state)
         num_evals = state.num_evals + (1 if searched is None else jnp.where(k == 0, 1, searched))
 
@@ -185,7 +185,7 @@ def make_loop(
         if searched is None:
             updates, opt_state = update()
         else:  # after the end, a line search would evaluate for nothing
-            stay = (jax.tree.map(jnp.zeros_like, state.params), state.opt_state)
+            stay = (trees.zeros(state.params), state.opt_state)
             updates, opt_state = jax.lax.cond(moves, update, lambda: stay)
         t = jnp.where(moves, step_size_of(opt_state), jnp.nan)
         past = state.trajectory

@@ -57,6 +57,11 @@ def vdot(a: Params, b: Params) -> Float[Array, ""]:
     return _sum_leaves(lambda x, y: _contract(x, y, dtype), (), a, b)
 
 
+def norm(a: Params) -> Float[Array, ""]:
+    """The 2-norm of a pytree."""
+    return jnp.sqrt(vdot(a, a))
+
+
 def stacked_vdot(stack: Params, v: Params, num_rows: int) -> Float[Array, " m"]:
     """The `num_rows` inner products of the rows of `stack` with `v`.
 

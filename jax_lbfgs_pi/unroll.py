@@ -123,7 +123,7 @@ def unroll(
         )
         params = optax.apply_updates(state.params, updates)
         value, grads = evaluate(params)
-        grad_norm = jax.numpy.sqrt(trees.vdot(grads, grads))
+        grad_norm = trees.norm(grads)
         trajectory = UnrollTrajectory(value, grad_norm, step_size_of(opt_state))
         return InnerState(params, value, grads, opt_state), trajectory
 

@@ -15,10 +15,10 @@ os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={num_devices}
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import contextlib  # noqa: E402
+import dataclasses  # noqa: E402
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
-import optax  # noqa: E402
 from jax.experimental import multihost_utils  # noqa: E402
 from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
 
@@ -28,7 +28,7 @@ if num_processes > 1:
 
 import jax_lbfgs_pi as lp  # noqa: E402
 from jax_lbfgs_pi.tasks import quadratic_tasks  # noqa: E402
-from tests.sharded_problem import NUM_STEPS, loss, start  # noqa: E402
+from tests.sharded_problem import optimize, start  # noqa: E402
 
 SPECS = {"a": ("x",), "b": (None, "x"), "c": ("x",), "d": ()}  # one leaf is on all devices
 
@@ -50,22 +50,6 @@ def make_mesh(kind):
 
 def within(mesh, kind):
     return jax.set_mesh(mesh) if kind == "explicit" else contextlib.nullcontext()
-
-
-def optimize(params, m=5, steps=NUM_STEPS, init=lambda tx: tx.init):
-    tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=m)
-    state = init(tx)(params)
-
-    @jax.jit
-    def step(params, state):
-        value, grads = jax.value_and_grad(loss)(params)
-        updates, state = tx.update(grads, state, params, value=value)
-        return optax.apply_updates(params, updates), state, value
-
-    for _ in range(steps):
-        # One step at a time: two at once wait for each other where cores are few.
-        params, state, value = jax.block_until_ready(step(params, state))
-    return params, state, value
 
 
 def gathered(tree):
@@ -120,7 +104,7 @@ def meta_training(kind):
         for frozen in (True, False):
             policy, log = lp.meta_train(
                 tasks,
-                lp.MetaTrainConfig(**{**config.__dict__, "freeze_grads": frozen}),
+                dataclasses.replace(config, freeze_grads=frozen),
                 policy=lp.init_policy(jax.random.key(1)),
                 task_sharding=sharding,
             )

@@ -12,6 +12,7 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.tasks import quadratic_tasks
 from jax_lbfgs_pi.training.outer import make_outer_step
 from tests import oracles
+from tests.counted import CountedTask
 
 N = 637_600
 TREES = {
@@ -74,19 +75,12 @@ def test_vmapped_minimize_evaluates_once_an_iteration_for_all_problems():
 
 
 def test_one_compilation_for_all_iterations_tasks_and_policies():
-    traces = []
-
-    class Counted:
-        def init(self, key):
-            return jax.random.normal(key, (4,))
-
-        def loss(self, params, data):
-            traces.append(1)
-            return jnp.sum(data * params**2)
+    task = CountedTask()
+    traces = task.traces
 
     @jax.jit
     def solve(policy, data, x0):
-        return lp.minimize(lambda x: Counted().loss(x, data), x0, policy=policy, max_iters=5)
+        return lp.minimize(lambda x: task.loss(x, data), x0, policy=policy, max_iters=5)
 
     rng = np.random.default_rng(0)
     for seed in range(3):
@@ -96,7 +90,7 @@ def test_one_compilation_for_all_iterations_tasks_and_policies():
             first = len(traces)
     assert len(traces) == first
 
-    tasks = lp.TaskSet(Counted(), jnp.array(rng.uniform(1, 2, (5, 4))))
+    tasks = lp.TaskSet(task, jnp.array(rng.uniform(1, 2, (5, 4))))
     config = lp.get_preset("fast", num_epochs=1, unroll_length=3, tasks_per_step=1)
     counts = []
     lp.meta_train(tasks, config, on_step=lambda record: counts.append(len(traces)))

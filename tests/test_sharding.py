@@ -9,10 +9,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-import jax_lbfgs_pi as lp
+from tests.sharded_problem import optimize, start
 
 ROOT = Path(__file__).parents[1]
 KINDS = ["auto", "explicit"]
@@ -45,20 +44,7 @@ def run(check, kind, num_processes=1):
 @pytest.fixture(scope="module")
 def on_one_device():
     """The same optimization, unsharded: plain JAX on one device."""
-    from tests import sharded_problem as problem
-
-    params = jax.tree.map(jnp.asarray, problem.start("abcd"))
-    tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=5)
-    state = tx.init(params)
-
-    @jax.jit
-    def step(params, state):
-        value, grads = jax.value_and_grad(problem.loss)(params)
-        updates, state = tx.update(grads, state, params, value=value)
-        return optax.apply_updates(params, updates), state
-
-    for _ in range(problem.NUM_STEPS):
-        params, state = step(params, state)
+    params, *_ = optimize(jax.tree.map(jnp.asarray, start("abcd")))
     return params
 
 

@@ -20,6 +20,7 @@ from jax_lbfgs_pi.training import PRESETS, read_log
 from jax_lbfgs_pi.training.config import MetaTrainConfig
 from jax_lbfgs_pi.training.outer import make_outer_step, outer_loss_and_grad
 from jax_lbfgs_pi.unroll import init_inner
+from tests.counted import CountedTask
 
 SMALL = MetaTrainConfig(
     num_epochs=2, unroll_length=5, unrolls_per_start=3, clip_layer="implicit", seed=1
@@ -242,17 +243,9 @@ def test_learned_limits_move():
 
 
 def test_outer_steps_of_one_shape_are_compiled_once():
-    traces = []
-
-    class Counted:
-        def init(self, key):
-            return jax.random.normal(key, (4,))
-
-        def loss(self, params, data):
-            traces.append(1)
-            return jnp.sum(data * params**2)
-
-    tasks = lp.TaskSet(Counted(), data=np.linspace(1.0, 2.0, 12).reshape(3, 4))
+    task = CountedTask()
+    traces = task.traces
+    tasks = lp.TaskSet(task, data=np.linspace(1.0, 2.0, 12).reshape(3, 4))
     lp.meta_train(tasks, dataclasses.replace(SMALL, num_epochs=1))
     once = len(traces)
     traces.clear()

@@ -23,7 +23,8 @@ def _style(names: list[str], name: str) -> dict[str, object]:
     return {"color": colour, "linestyle": dash, "linewidth": 1.8 if i == 0 else 1.2, "zorder": -i}
 
 
-def _finish(axes: Axes, **labels: str) -> None:
+def finish_axes(axes: Axes, **labels: str) -> None:
+    """Labels axes, and gives them the style of all our figures."""
     axes.set(**labels)
     axes.grid(visible=True, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -54,9 +55,9 @@ def curves(results: Results, favourite: str, *, num_tasks: int = 3) -> Figure:
         for axes in column[:2]:
             axes.set_ylim(*_value_limits(runs))
         column[1].set_xlim(0, _time_limit(runs))
-        _finish(column[0], xlabel="iteration k")
-        _finish(column[1], xlabel="wall-clock time (s)")
-        _finish(column[2], xlabel="iteration k")
+        finish_axes(column[0], xlabel="iteration k")
+        finish_axes(column[1], xlabel="wall-clock time (s)")
+        finish_axes(column[2], xlabel="iteration k")
     for index, axes in enumerate(grid[0]):
         axes.set_title(f"task {index}")
     for axes, label in zip(grid[:, 0], ("f(x$_k$)", "f(x$_k$)", "step size t$_k$"), strict=True):
@@ -100,7 +101,7 @@ def advantage_boxes(results: Results, favourite: str) -> Figure:
     )
     axes.set_xticks(range(1, len(rivals) + 1), rivals)
     axes.axhline(0.0, color="0.4", linewidth=0.8)
-    _finish(
+    finish_axes(
         axes,
         ylabel=f"I$_a$ = ln( f$_a$ / f$_π$ )   (above 0: {favourite} is lower)",
         title=f"Least value found, {len(results)} tasks",
@@ -130,7 +131,7 @@ def loss_curve(losses: np.ndarray, epochs: np.ndarray, title: str) -> Figure:
     ]
     axes.semilogy(centres, medians, "o-", color=_COLOURS[0], markersize=4, label="epoch median")
     axes.legend(frameon=False)
-    _finish(axes, xlabel="outer step", ylabel="loss F", title=title)
+    finish_axes(axes, xlabel="outer step", ylabel="loss F", title=title)
     return figure
 
 

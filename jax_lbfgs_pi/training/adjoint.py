@@ -72,7 +72,7 @@ def unroll_and_grad(
         params, opt_state = _move(state.params, proposal, tau)
         value, grads = evaluate(params)
         step = _Step(state.params, state.grads, _without_vectors(state.opt_state), features, tau)
-        seen = UnrollTrajectory(value, jnp.sqrt(trees.vdot(grads, grads)), opt_state.step_size)
+        seen = UnrollTrajectory(value, trees.norm(grads), opt_state.step_size)
         return InnerState(params, value, grads, opt_state), (step, seen)
 
     end, (steps, trajectory) = jax.lax.scan(forward, inner, length=num_steps)
@@ -98,14 +98,19 @@ def _without_vectors(state: ScaleByLBFGSPiState) -> ScaleByLBFGSPiState:
     return state._replace(prev_params=(), prev_grads=(), history=history)
 
 
-class _Cotangents(NamedTuple):
-    """Derivatives of the loss with respect to what a step hands on to the next."""
+class _HandedOn(NamedTuple):
+    """What a step hands on to the next and θ acts on; also the loss's derivatives by these."""
 
     params: Params
     prev_params: Params
     s: Params
     products: Float[Array, "m 2*m+1"]
     history_grads: Float[Array, "2 m"]
+
+
+def _handed_on(params: Params, state: ScaleByLBFGSPiState) -> _HandedOn:
+    history = state.history
+    return _HandedOn(params, state.prev_params, history.s, history.products, state.history_grads)
 
 
 def _backward(
@@ -137,8 +142,8 @@ def _backward(
         )
 
     def step(
-        carry: tuple[Params, Params, _Cotangents, Params], k: Array
-    ) -> tuple[tuple[Params, Params, _Cotangents, Params], Array]:
+        carry: tuple[Params, Params, _HandedOn, Params], k: Array
+    ) -> tuple[tuple[Params, Params, _HandedOn, Params], Array]:
         s_rows, y_rows, cotangents, next_grads = carry
         params, grads, small, features, tau = at(steps, k)
         prev_params = before(steps.params, start.prev_params, k)
@@ -151,7 +156,7 @@ def _backward(
             products: Array,
             history_grads: Array,
             tau: Array,
-        ) -> _Cotangents:
+        ) -> _HandedOn:
             history = History(s_rows, y_rows, products, small.history.head)
             state = small._replace(
                 prev_params=prev_params,
@@ -164,9 +169,7 @@ def _backward(
             new_params, new = _move(
                 params, proposal, tau + jnp.sum(by_features[k] * (seen - features))
             )
-            return _Cotangents(
-                new_params, new.prev_params, new.history.s, new.history.products, new.history_grads
-            )
+            return _handed_on(new_params, new)
 
         _, vjp = jax.vjp(
             again, params, prev_params, s_rows, small.history.products, small.history_grads, tau
@@ -180,19 +183,10 @@ def _backward(
         old = start.history
         s_rows = undo(s_rows, slot, old.s, steps.params, start.prev_params, k)
         y_rows = undo(y_rows, slot, old.y, steps.grads, start.prev_grads, k)
-        return (s_rows, y_rows, _Cotangents(*earlier), grads), d_tau
+        return (s_rows, y_rows, _HandedOn(*earlier), grads), d_tau
 
     last: ScaleByLBFGSPiState = end.opt_state
-    zeros = jax.tree.map(
-        jnp.zeros_like,
-        _Cotangents(
-            end.params,
-            last.prev_params,
-            last.history.s,
-            last.history.products,
-            last.history_grads,
-        ),
-    )
+    zeros = trees.zeros(_handed_on(end.params, last))
     carry = (last.history.s, last.history.y, zeros, end.grads)
     _, d_tau = jax.lax.scan(step, carry, jnp.arange(num_steps), reverse=True)
     return d_tau

@@ -78,12 +78,10 @@ def outer_loss_and_grad(
       The loss, the state at x_K, the trajectory to it, and the gradient, a pytree like `theta`.
     """
     objective, loss = partial(_objective, task, data), LOSSES[config.loss]
+    policy = Policy(theta, network)
     if not config.keep_memory:
-        inner = inner._replace(
-            opt_state=_optimizer(Policy(theta, network), config).init(inner.params)
-        )
+        inner = inner._replace(opt_state=_optimizer(policy, config).init(inner.params))
     if config.freeze_grads:
-        policy = Policy(theta, network)
         return unroll_and_grad(policy, objective, inner, config.unroll_length, loss)
 
     def loss_of(theta: Any) -> tuple[Array, tuple[InnerState, UnrollTrajectory]]:
