@@ -4,9 +4,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import jax.numpy as jnp
 import optax
 
-from jax_lbfgs_pi.policy import constant_policy
 from jax_lbfgs_pi.transform import StepPolicy, lbfgs_pi
 
 
@@ -39,7 +39,8 @@ def lbfgs_constant(
     step_size: float = 1.0, *, memory_size: int = 5
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS-B, the paper's baseline: L-BFGS with a constant step size, on our direction code."""
-    return lbfgs_pi(constant_policy(step_size), memory_size=memory_size, guard=None)
+    # Not `constant_policy`, whose network would be computed.
+    return lbfgs_pi(lambda _: jnp.asarray(step_size), memory_size=memory_size, guard=None)
 
 
 def lbfgs_backtracking(

@@ -13,9 +13,7 @@ from jaxtyping import Array, Float
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.history import (
     History,
-    by_age,
-    by_slot,
-    get_products,
+    Products,
     initial_scaling,
     memory_size,
     pairs_vdot,
@@ -27,7 +25,7 @@ class Coefficients(NamedTuple):
     """The coefficients of `d = S c + Y a + b g`.
 
     Attributes:
-      pairs: c and a, in order of age, the oldest pair first; shape `(2, m)`.
+      pairs: c and a, by slot, shape `(2, m)`.
       g: b, that of the gradient, a scalar: -γ, or 1 on the way back.
     """
 
@@ -50,7 +48,7 @@ def two_loop_direction(grads: Params, history: History) -> Params:
     """
     m = memory_size(history)
     order = (history.head + jnp.arange(m)) % m
-    s_y = get_products(history).sy
+    s_y = history.products.sy[order]
     valid = s_y > 0
     rho = 1.0 / jnp.where(valid, s_y, 1.0)
 
@@ -96,19 +94,23 @@ def gram_direction(grads: Params, history: History) -> Params:
     Returns:
       d, a pytree like `grads`.
     """
-    with_g = by_age(pairs_vdot(history, grads), history.head)
-    return combine(direction_coefficients(history, with_g), history, grads)
+    coefficients = direction_coefficients(
+        history.products, initial_scaling(history), pairs_vdot(history, grads)
+    )
+    return combine(coefficients, history, grads)
 
 
-def direction_coefficients(history: History, with_g: Float[Array, "2 m"]) -> Coefficients:
+def direction_coefficients(
+    products: Products, gamma: Float[Array, ""], with_g: Float[Array, "2 m"]
+) -> Coefficients:
     """The coefficients of d = -H g, from inner products alone.
 
     Args:
-      history: the curvature pairs; only their products are read.
-      with_g: Sᵀg and Yᵀg, in order of age.
+      products: those of the curvature pairs.
+      gamma: γ, the initial scaling.
+      with_g: Sᵀg and Yᵀg, by slot.
     """
-    inverse, yy, sy = get_products(history)
-    gamma = initial_scaling(history)
+    inverse, yy, sy = products
     # With right-hand sides 0, skipped pairs get coefficients 0 and touch no other pair.
     s_g, y_g = jnp.where(sy[None] > 0, with_g, 0.0)
     alpha = trees.matvec(inverse, s_g)
@@ -119,7 +121,7 @@ def direction_coefficients(history: History, with_g: Float[Array, "2 m"]) -> Coe
 
 def combine(coefficients: Coefficients, history: History, grads: Params) -> Params:
     """The combination S c + Y a + b g in one pass; a pytree like `grads`."""
-    c, a = by_slot(coefficients.pairs, history.head)
+    c, a = coefficients.pairs
 
     def one_leaf(s: Array, y: Array, g: Array) -> Array:
         return trees.weighted_sum(coefficients.g, g, (c, s), (a, y)).astype(g.dtype)

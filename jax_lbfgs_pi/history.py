@@ -1,8 +1,8 @@
 """The window of the last m curvature pairs, and what the direction needs of their inner products.
 
 The pairs live in a ring buffer: a new pair overwrites the oldest one in place, and nothing is ever
-rolled or ravelled. Beside them stands a small matrix of inner products in order of age, which a new
-pair extends by a row and a column; each product is computed once, when its pair arrives.
+rolled or ravelled. Beside them stands a small matrix of inner products, by slot too: a new pair
+replaces a row and a column of each block, and each product is computed once, when its pair arrives.
 """
 
 from typing import Any, NamedTuple
@@ -15,6 +15,26 @@ from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.trees import Params
 
 
+class Products(NamedTuple):
+    """Inner products of the pairs, rows and columns by slot.
+
+    A pair is skipped if `s_iᵀy_i <= 0`: that keeps H positive definite on non-convex functions
+    (paper §3; Nocedal & Wright 2006, p. 537). It has a row and a column of the identity in R.
+
+    Attributes:
+      inverse: R⁻¹, shape `(m, m)`; `R_ij = s_iᵀy_j` where pair i is no younger than j, else 0: in
+        order of age the upper triangle of SᵀY. The inverse rather than R: the recursions become
+        products of a matrix and a vector, which ask for no order. A new pair brings one column;
+        the oldest has nothing but its diagonal in the column that is replaced.
+      yy: YᵀY, shape `(m, m)`; 0 between a skipped pair and any other.
+      sy: `s_iᵀy_i`, skipped or not, shape `(m,)`.
+    """
+
+    inverse: Float[Array, "m m"]
+    yy: Float[Array, "m m"]
+    sy: Float[Array, " m"]
+
+
 class History(NamedTuple):
     """The last m curvature pairs `s_i = x_{i+1} - x_i`, `y_i = g_{i+1} - g_i`.
 
@@ -23,35 +43,14 @@ class History(NamedTuple):
     Attributes:
       s: steps; a pytree like the parameters, leaves of shape `(m, *leaf.shape)`.
       y: gradient differences; leaves of shape `(m, *leaf.shape)`.
-      products: `[R⁻¹ | YᵀY | diag SᵀY]`, the pairs in order of age, the oldest first; shape
-        `(m, 2m + 1)`. See `Products`. One array, as each buffer of an optimizer's state costs a
-        microsecond or two for each update.
+      products: what the direction needs of their inner products.
       head: the slot that the next pair overwrites, an int32 scalar in `[0, m)`.
     """
 
     s: Params
     y: Params
-    products: Float[Array, "m 2*m+1"]
+    products: Products
     head: Int[Array, ""]
-
-
-class Products(NamedTuple):
-    """Inner products of the pairs, oldest first; `History.products` taken apart.
-
-    A pair is skipped if `s_iᵀy_i <= 0`: that keeps H positive definite on non-convex functions
-    (paper §3; Nocedal & Wright 2006, p. 537). It has a row and a column of the identity in R.
-
-    Attributes:
-      inverse: R⁻¹, R the upper triangle of SᵀY, shape `(m, m)`. The inverse rather than R: a new
-        pair extends it by one column, the oldest leaves with its first row and column, and the
-        recursions become products of a matrix and a vector.
-      yy: YᵀY, shape `(m, m)`; 0 between a skipped pair and any other.
-      sy: `s_iᵀy_i`, skipped or not, shape `(m,)`.
-    """
-
-    inverse: Float[Array, "m m"]
-    yy: Float[Array, "m m"]
-    sy: Float[Array, " m"]
 
 
 def init_history(params: Params, memory_size: int) -> History:
@@ -72,7 +71,9 @@ def init_history(params: Params, memory_size: int) -> History:
     return History(
         s=jax.tree.map(lambda leaf: trees.zeros_like(leaf, rows=m), params),
         y=jax.tree.map(lambda leaf: trees.zeros_like(leaf, rows=m), params),
-        products=jnp.eye(m, 2 * m + 1, dtype=dtype),
+        products=Products(
+            inverse=jnp.eye(m, dtype=dtype), yy=jnp.zeros((m, m), dtype), sy=jnp.zeros(m, dtype)
+        ),
         head=jnp.zeros((), jnp.int32),
     )
 
@@ -85,14 +86,7 @@ def check_memory_size(memory_size: Any) -> None:
 
 def memory_size(history: History) -> int:
     """m, the number of pairs the history has room for."""
-    return history.products.shape[0]
-
-
-def get_products(history: History) -> Products:
-    """The inner products of the pairs."""
-    m = memory_size(history)
-    table = history.products
-    return Products(table[:, :m], table[:, m : 2 * m], table[:, 2 * m])
+    return history.products.sy.shape[0]
 
 
 def push(history: History, s: Params, y: Params) -> History:
@@ -111,8 +105,10 @@ def push(history: History, s: Params, y: Params) -> History:
     """
     trees.check_same_structure(s, y, names=("s", "y"))
     written = write(history, s, y)
-    with_y = by_age(pairs_vdot(written, y), written.head)
-    return written._replace(products=append(history.products, with_y))
+    products = replace(
+        history.products, head_mask(history), pairs_vdot(written, y), trees.vdot(s, y)
+    )
+    return written._replace(products=products)
 
 
 def write(history: History, s: Params, y: Params) -> History:
@@ -128,7 +124,7 @@ def write(history: History, s: Params, y: Params) -> History:
     )
 
 
-def at_slot(history: History) -> Bool[Array, " m"]:
+def head_mask(history: History) -> Bool[Array, " m"]:
     """Which slot the next pair overwrites."""
     return jnp.arange(memory_size(history)) == history.head
 
@@ -139,58 +135,45 @@ def pairs_vdot(history: History, v: Params) -> Float[Array, "2 m"]:
     return jnp.stack([trees.stacked_vdot(stack, v, m) for stack in (history.s, history.y)])
 
 
-def append(
-    products: Float[Array, "m 2*m+1"], with_y: Float[Array, "2 m"]
-) -> Float[Array, "m 2*m+1"]:
-    """The products after a push.
+def replace(
+    products: Products,
+    slot: Bool[Array, " m"],
+    with_y: Float[Array, "2 m"],
+    sy: Float[Array, ""],
+) -> Products:
+    """The products after a new pair (s, y) took the place of the oldest.
 
     Args:
-      products: before it.
-      with_y: `s_iᵀ y` and `y_iᵀ y` for the new y and the pairs i of the new window, the new one
-        last.
+      products: before that.
+      slot: the mask of its slot.
+      with_y: `s_iᵀ y` and `y_iᵀ y` for the pairs i of the new window.
+      sy: `sᵀy`, which stands in `with_y` too.
     """
-    m = products.shape[0]
-    new_sy, usable = with_y[0, -1], with_y[0, -1] > 0
-    kept = products[1:]  # without the oldest pair's row, and below without its columns
-    old_inverse, old_yy, old_sy = kept[:, 1:m], kept[:, m + 1 : 2 * m], kept[:, 2 * m :]
-    both = usable & (old_sy.T > 0)
-    r, yy_column = jnp.where(both, with_y[:, :-1], 0.0)
-    # The last column (r, ρ) of R gives that of the inverse: -R⁻¹ r / ρ and 1/ρ.
-    scale = 1.0 / jnp.where(usable, new_sy, 1.0)
-    column = -scale * trees.matvec(old_inverse, r)
-    top = [old_inverse, column[:, None], old_yy, yy_column[:, None], old_sy]
-    bottom = [jnp.zeros_like(r), scale[None], yy_column, with_y[::-1, -1]]
-    return jnp.concatenate([jnp.concatenate(top, axis=1), jnp.concatenate(bottom)[None]])
+    usable = sy > 0
+    both = usable & (products.sy > 0) & ~slot
+    # The new column (r, ρ) of R gives that of the inverse: -R⁻¹ r / ρ and 1/ρ.
+    scale = 1.0 / jnp.where(usable, sy, 1.0)
+    r = jnp.where(both, with_y[0], 0.0)
+    column = jnp.where(slot, scale, -scale * trees.matvec(products.inverse, r))
+    with_others = jnp.where(both | slot, with_y[1], 0.0)
+    new_row, new_column = slot[:, None], slot[None, :]
+    return Products(
+        inverse=jnp.where(new_column, column[:, None], jnp.where(new_row, 0.0, products.inverse)),
+        yy=jnp.where(
+            new_column, with_others[:, None], jnp.where(new_row, with_others[None], products.yy)
+        ),
+        sy=jnp.where(slot, with_y[0], products.sy),
+    )
 
 
-def drop_oldest(products: Float[Array, "m 2*m+1"]) -> Float[Array, "m 2*m+1"]:
-    """The products with the oldest pair as if it were a slot never written."""
-    m = products.shape[0]
-    row, column = jnp.arange(m)[:, None], jnp.arange(2 * m + 1)[None, :]
-    # R is upper triangular: the oldest pair stands in the first row of R⁻¹, and in a row and a
-    # column of YᵀY.
-    kept = jnp.where((row == 0) | (column == m), 0.0, products)
-    return jnp.where((row == 0) & (column == 0), 1.0, kept)
-
-
-def by_age(by_slot: Float[Array, "2 m"], head: Int[Array, ""]) -> Float[Array, "2 m"]:
-    """Reorders numbers given by slot: the oldest pair's first. `head` is the oldest pair's slot."""
-    return _rotate(by_slot, head)
-
-
-def by_slot(by_age: Float[Array, "2 m"], head: Int[Array, ""]) -> Float[Array, "2 m"]:
-    """Undoes `by_age`."""
-    return _rotate(by_age, by_age.shape[1] - head)
-
-
-def _rotate(v: Float[Array, "2 m"], start: Int[Array, ""]) -> Float[Array, "2 m"]:
-    """The columns of v from `start` on, cyclically; 0 <= start <= m."""
-    return jax.lax.dynamic_slice_in_dim(jnp.concatenate([v, v], axis=1), start, v.shape[1], axis=1)
+def scaling(sy: Float[Array, ""], yy: Float[Array, ""]) -> Float[Array, ""]:
+    """γ = |sᵀy| / yᵀy of the newest pair, skipped or not; 1 where y = 0 (Algorithm 1, line 6)."""
+    usable = yy > 0
+    return jnp.where(usable, jnp.abs(sy) / jnp.where(usable, yy, 1.0), 1.0)
 
 
 def initial_scaling(history: History) -> Float[Array, ""]:
-    """γ = |sᵀy| / yᵀy of the newest pair, skipped or not; 1 where y = 0 (Algorithm 1, line 6)."""
-    products = get_products(history)
-    sy, yy = products.sy[-1], products.yy[-1, -1]
-    usable = yy > 0
-    return jnp.where(usable, jnp.abs(sy) / jnp.where(usable, yy, 1.0), 1.0)
+    """γ of a history, see `scaling`."""
+    newest = history.head - 1  # -1 is the last slot
+    products = history.products
+    return scaling(products.sy[newest], products.yy[newest, newest])

@@ -66,6 +66,8 @@ class LoopState(NamedTuple):
       params: the iterate to be evaluated next.
       opt_state: the optimizer's state.
       best: the best iterate evaluated so far.
+      turn: turns of the loop so far. Under `vmap` all problems share it, and those that have ended
+        stand still: so neither is the state chosen entry by entry, nor the trajectory scattered.
       num_iters: steps taken.
       num_evals: evaluations made.
       status: a `Status`.
@@ -75,6 +77,7 @@ class LoopState(NamedTuple):
     params: Params
     opt_state: Any
     best: Best
+    turn: Int[Array, ""]
     num_iters: Int[Array, ""]
     num_evals: Int[Array, ""]
     status: Int[Array, ""]
@@ -147,6 +150,7 @@ def make_loop(
                 grad_norm=jnp.full((), jnp.inf, dtype),
                 aux=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux),
             ),
+            turn=zero(),
             num_iters=zero(),
             num_evals=zero(),
             status=zero(),
@@ -159,22 +163,25 @@ def make_loop(
         )
 
     def running(state: LoopState) -> Array:
-        return state.status == Status.RUNNING
+        return _any_of_the_batch(state.status == Status.RUNNING)
 
     def body(state: LoopState) -> LoopState:
-        k = state.num_iters
+        k, runs = state.turn, state.status == Status.RUNNING
         value, aux, grads = evaluate(state.params, state.opt_state)
         grad_norm = trees.norm(grads)
         searched = _search_steps(state.opt_state)
-        num_evals = state.num_evals + (1 if searched is None else jnp.where(k == 0, 1, searched))
+        new_evals = 1 if searched is None else jnp.where(k == 0, 1, searched)
+        num_evals = state.num_evals + jnp.where(runs, new_evals, 0)
 
         here = Best(state.params, value, grad_norm, aux)
-        best = trees.where((value < state.best.value) | (k == 0), here, state.best)
+        improved = runs & ((value < state.best.value) | (k == 0))
+        best = trees.where(improved, here, state.best)
         finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
         hopeless = ~finite & ((k == 0) | (not retreats))
         status = jnp.where(k == max_iters, Status.MAX_ITERS, Status.RUNNING)
         status = jnp.where(hopeless, Status.NON_FINITE, status)
-        status = jnp.where(grad_norm < tol, Status.CONVERGED, status).astype(jnp.int32)
+        status = jnp.where(grad_norm < tol, Status.CONVERGED, status)
+        status = jnp.where(runs, status, state.status).astype(jnp.int32)
 
         def update() -> tuple[Params, Any]:
             return tx.update(
@@ -187,24 +194,43 @@ def make_loop(
         else:  # after the end, a line search would evaluate for nothing
             stay = (trees.zeros(state.params), state.opt_state)
             updates, opt_state = jax.lax.cond(moves, update, lambda: stay)
+
+        def record(past: Array, new: Array) -> Array:
+            new = new.astype(past.dtype)
+            return past.at[k].set(jnp.where(runs, new, past[k]))
+
         t = jnp.where(moves, step_size_of(opt_state), jnp.nan)
         past = state.trajectory
+        moved = optax.apply_updates(state.params, updates)
         return LoopState(
-            params=optax.apply_updates(state.params, updates),
+            params=trees.where(moves, moved, state.params),
             opt_state=opt_state,
             best=best,
-            num_iters=k + moves,
+            turn=k + 1,
+            num_iters=state.num_iters + moves,
             num_evals=num_evals,
             status=status,
             trajectory=Trajectory(
-                value=past.value.at[k].set(value),
-                grad_norm=past.grad_norm.at[k].set(grad_norm),
-                step_size=past.step_size.at[k].set(t.astype(past.step_size.dtype)),
-                num_evals=past.num_evals.at[k].set(num_evals),
+                value=record(past.value, value),
+                grad_norm=record(past.grad_norm, grad_norm),
+                step_size=record(past.step_size, t),
+                num_evals=record(past.num_evals, num_evals),
             ),
         )
 
     return Loop(init, running, body)
+
+
+@jax.custom_batching.custom_vmap
+def _any_of_the_batch(flag: Array) -> Array:
+    """`flag`; under `vmap` whether any problem's holds, one answer for all of them."""
+    return flag
+
+
+@_any_of_the_batch.def_vmap
+def _any_of_the_batch_vmap(axis_size: int, in_batched: list[bool], flag: Array) -> tuple:
+    del axis_size, in_batched
+    return _any_of_the_batch(jnp.any(flag)), False
 
 
 def _search_steps(opt_state: Any) -> Array | None:

@@ -10,7 +10,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.direction import Coefficients, combine, direction_coefficients
-from jax_lbfgs_pi.history import History, append, at_slot, by_age, drop_oldest, pairs_vdot, write
+from jax_lbfgs_pi.history import (
+    History,
+    head_mask,
+    pairs_vdot,
+    replace,
+    scaling,
+    write,
+)
 from jax_lbfgs_pi.policy import InnerProducts
 from jax_lbfgs_pi.trees import Params
 
@@ -85,24 +92,29 @@ def propose(
     of_pair = jnp.where(started, jnp.stack([trees.vdot(a, b) for a, b in pairs]), 0.0)
     gs, gy, ss, sy, yy = of_pair
     gg = trees.vdot(grads, grads)
-    products_g = jnp.where(
-        at_slot(state.history)[None], of_pair[:2, None], pairs_vdot(state.history, grads)
-    )
+    slot = head_mask(state.history)
+    with_g = jnp.where(slot[None], of_pair[:2, None], pairs_vdot(state.history, grads))
     # Non-finite rows must not be written, as 0 · NaN is NaN. The test also tells XLA that nothing
     # reads the old pairs any more, so that it writes in place.
-    finite = jnp.isfinite(gg + jnp.sum(products_g))
+    finite = jnp.isfinite(gg + jnp.sum(with_g))
     history = write(state.history, *(trees.where(finite, v, trees.zeros(v)) for v in (s, y)))
-    with_g = by_age(products_g, history.head)
     # [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own products.
-    with_y = by_age(products_g - state.history_grads, history.head)
-    with_y = jnp.concatenate([with_y[:, :-1], of_pair[3:, None]], axis=1)
+    with_y = jnp.where(slot[None], of_pair[3:, None], with_g - state.history_grads)
 
-    # The recursion, on coefficients.
-    history = history._replace(products=append(state.history.products, with_y))
-    coefficients, usable_grads = direction_coefficients(history, with_g), grads
     failed = None
     if guard is not None:
         failed = started & _failed(finite, gs, sy, value, state.prev_value, guard)
+        # A pair whose products are all 0 is one that was never written.
+        with_y, new_sy = trees.where(failed, trees.zeros((with_y, sy)), (with_y, sy))
+    else:
+        new_sy = sy
+
+    # The recursion, on coefficients.
+    new_products = replace(state.history.products, slot, with_y, new_sy)
+    history = history._replace(products=new_products)
+    coefficients = direction_coefficients(new_products, scaling(sy, yy), with_g)
+    usable_grads = grads
+    if failed is not None:
         # The way back is a combination too: the last step alone.
         back = Coefficients(jnp.zeros_like(with_g), jnp.ones_like(gg))
         coefficients = trees.where(failed, back, coefficients)
@@ -111,7 +123,8 @@ def propose(
     # Second pass: the combination. Products that are linear in d follow from its coefficients, as
     # exact as d itself; dᵀd would lose twice as many digits, so it is taken from the vector.
     d = combine(coefficients, history, usable_grads)
-    dg, dy = jnp.sum(coefficients.pairs[None] * jnp.stack([with_g, with_y]), axis=(1, 2))
+    with_gy = jnp.stack([with_g.ravel(), with_y.ravel()])
+    dg, dy = trees.matvec(with_gy, coefficients.pairs.ravel())
     products = InnerProducts(
         dd=trees.vdot(d, d),
         dg=dg + coefficients.g * gg,
@@ -132,15 +145,14 @@ def propose(
         prev_grads=grads,
         prev_value=jnp.asarray(jnp.inf if value is None else value, dtype),
         history=history,
-        history_grads=products_g,
+        history_grads=with_g,
         step_size=state.step_size,
         grad_norm=grad_norm,
     )
     # The failed pair took the oldest one's slot, which stays the next to be written.
-    empty = drop_oldest(state.history.products)
     kept = state._replace(
         num_retreats=state.num_retreats + 1,
-        history=history._replace(products=empty, head=state.history.head),
+        history=history._replace(head=state.history.head),
         grad_norm=grad_norm,
     )
     return Proposal(d, products, failed, kept, moved)
@@ -151,11 +163,12 @@ def take(proposal: Proposal, step_size: Float[Array, ""]) -> tuple[Params, Scale
     d, _, failed, kept, state = proposal
     t = step_size
     if failed is not None:
-        # The rows of the history are the same in both: no choice between them, no copy.
-        rows = {"s": state.history.s, "y": state.history.y}
-        kept, state = (x._replace(history=x.history._replace(s=(), y=())) for x in (kept, state))
+        # Rows and products of the history are the same in both: no choice between them, no copy.
+        history = state.history
+        same = {"s": (), "y": (), "products": ()}
+        kept, state = (x._replace(history=x.history._replace(**same)) for x in (kept, state))
         state = trees.where(failed, kept, state)
-        state = state._replace(history=state.history._replace(**rows))
+        state = state._replace(history=history._replace(head=state.history.head))
         t = jnp.where(failed, RETREAT - 1.0, t)
         step_size = jnp.where(failed, 0.0, step_size)
     updates = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)

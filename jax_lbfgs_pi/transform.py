@@ -57,11 +57,11 @@ def scale_by_lbfgs_pi(
     check_memory_size(memory_size)
     if guard is not None and not guard >= 0:
         raise ValueError(f"guard must be None or at least 0, but got {guard!r}.")
-    step_policy = default_policy() if policy is None else policy
+    step_policy = default_policy if policy is None else policy
 
     def init(params: Params) -> ScaleByLBFGSPiState:
         history = init_history(params, memory_size)
-        dtype = history.products.dtype
+        dtype = history.products.sy.dtype
         return ScaleByLBFGSPiState(
             count=jnp.zeros((), jnp.int32),
             num_retreats=jnp.zeros((), jnp.int32),

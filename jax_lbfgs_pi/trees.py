@@ -111,8 +111,8 @@ def _mix(coefficients: Array, stack: Array) -> Array:
 
 
 def matvec(a: Float[Array, "i j"], v: Float[Array, " j"]) -> Float[Array, " i"]:
-    """The product of a small matrix and a vector; XLA fuses it, in full precision."""
-    return jnp.sum(a * v[None, :], axis=1)
+    """The product of a small matrix and a vector, in full precision."""
+    return lax.dot_general(a, v, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
 def zeros_like(leaf: Any, rows: int | None = None) -> Array:

@@ -144,9 +144,6 @@ def test_a_file_can_be_loaded_while_a_function_is_traced(tmp_path):
 
 @pytest.mark.parametrize("name", [None, *lp.list_policies()])
 def test_a_first_use_while_tracing_leaves_no_tracer_behind(name):
-    """The default is cached: what the first trace puts there serves all later callers."""
-    pretrained._default.cache_clear()
-
     def step(x):
         tx = lp.lbfgs_pi(None if name is None else lp.load_policy(name))
         updates, _ = tx.update(2.0 * x, tx.init(x), x)
@@ -161,12 +158,12 @@ def test_a_first_use_while_tracing_leaves_no_tracer_behind(name):
     assert np.any(np.asarray(outside) != np.asarray(x))
 
 
-def test_default_policy_follows_the_default_dtype():
-    with jax.enable_x64(False):
-        leaves = jax.tree.leaves(pretrained.default_policy().params)
-        assert {np.asarray(leaf).dtype for leaf in leaves} == {np.dtype(np.float32)}
-    leaves = jax.tree.leaves(pretrained.default_policy().params)
-    assert {np.asarray(leaf).dtype for leaf in leaves} == {np.dtype(np.float64)}
+def test_default_policy_is_the_shipped_policy_of_that_name():
+    products = lp.InnerProducts(*jnp.linspace(-2.0, 3.0, 10))
+    shipped = lp.load_policy(pretrained.DEFAULT)
+    t = pretrained.default_policy(products)
+    np.testing.assert_allclose(t, shipped(products), rtol=1e-14)
+    assert t.dtype == shipped(products).dtype
 
 
 # --- the shipped policies -------------------------------------------------------------------------

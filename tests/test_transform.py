@@ -10,7 +10,6 @@ from flax.training.train_state import TrainState
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.history import get_products
 from tests import oracles
 
 PARAMS = {"w": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "b": jnp.array(0.3, jnp.float64)}
@@ -70,7 +69,7 @@ def test_both_precisions_converge_and_keep_their_dtypes(policy, dtype):
     params = jax.tree.map(lambda x: x.astype(dtype), PARAMS)
     out, state = run(lp.lbfgs_pi(lp.load_policy(policy)), params, 80)
     assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(out))
-    assert state[0].history.products.dtype == dtype
+    assert state[0].history.products.sy.dtype == dtype
     start = optax.tree.norm(jax.grad(loss)(params))
     end = optax.tree.norm(jax.grad(loss)(out))
     assert float(end) < 1e-5 * float(start)
@@ -105,9 +104,11 @@ def test_step_is_read_from_the_parameters_whatever_follows_in_the_chain():
     _, state = tx.update(grads, state, params)
     s = optax.tree.sub(params, PARAMS)
     y = optax.tree.sub(grads, jax.grad(loss)(PARAMS))
-    products = get_products(state[0][0].history)
-    np.testing.assert_allclose(products.sy[-1], optax.tree.vdot(s, y), rtol=1e-12)
-    np.testing.assert_allclose(products.yy[-1, -1], optax.tree.vdot(y, y), rtol=1e-12)
+    history = state[0][0].history
+    newest = int(history.head) - 1
+    np.testing.assert_allclose(history.products.sy[newest], optax.tree.vdot(s, y), rtol=1e-12)
+    yy = history.products.yy[newest, newest]
+    np.testing.assert_allclose(yy, optax.tree.vdot(y, y), rtol=1e-12)
 
 
 def test_masked_moves_its_part_alone_as_if_there_were_no_other():

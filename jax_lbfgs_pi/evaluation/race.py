@@ -64,9 +64,7 @@ def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float)
 
     def advance(state: LoopState, data: Any, until: int) -> LoopState:
         parts = loop(data)
-        return jax.lax.while_loop(
-            lambda s: parts.running(s) & (s.num_iters < until), parts.body, state
-        )
+        return jax.lax.while_loop(lambda s: parts.running(s) & (s.turn < until), parts.body, state)
 
     # The starting point stands twice in the state, and is the caller's: copies can be donated.
     start = jax.jit(lambda data, x0: jax.tree.map(jax.numpy.copy, loop(data).init(x0)))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.history import History
+from jax_lbfgs_pi.history import History, Products
 from jax_lbfgs_pi.policy import Policy, log_features
 from jax_lbfgs_pi.step import Proposal, ScaleByLBFGSPiState, propose, take
 from jax_lbfgs_pi.trees import Params
@@ -104,7 +104,7 @@ class _HandedOn(NamedTuple):
     params: Params
     prev_params: Params
     s: Params
-    products: Float[Array, "m 2*m+1"]
+    products: Products
     history_grads: Float[Array, "2 m"]
 
 
@@ -153,7 +153,7 @@ def _backward(
             params: Params,
             prev_params: Params,
             s_rows: Params,
-            products: Array,
+            products: Products,
             history_grads: Array,
             tau: Array,
         ) -> _HandedOn:
