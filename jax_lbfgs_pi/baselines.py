@@ -25,6 +25,14 @@ class Competitor:
     retreats: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class ScipyCompetitor(Competitor):
+    """SciPy's L-BFGS-B, which runs outside JAX; `make` is not used."""
+
+    name: str = "SciPy"
+    make: Callable[[], optax.GradientTransformation] = optax.identity
+
+
 def adam(learning_rate: float = 0.03) -> optax.GradientTransformation:
     """ADAM with the paper's learning rate."""
     return optax.adam(learning_rate)
@@ -89,6 +97,8 @@ BASELINES = {
         Competitor("L-BFGS-BTLS", lbfgs_backtracking),
         Competitor("optax.lbfgs", optax.lbfgs),
         Competitor("Prodigy", optax.contrib.prodigy),
+        ScipyCompetitor(),
     )
 }
-"""By name: the paper's four, `optax.lbfgs` with its zoom line search and Prodigy with defaults."""
+"""By name: the paper's four, `optax.lbfgs` with its zoom line search, Prodigy and SciPy's L-BFGS-B
+with defaults (and m = 5)."""

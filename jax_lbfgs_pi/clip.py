@@ -1,6 +1,6 @@
-"""The clip of the log-step, and three ways to differentiate it.
+"""The clip of the log-step, and the ways to differentiate it.
 
-All three give `τ = clip(u1ᵀu2 / ‖u2‖², τ_m, τ_M)` (paper, eq. 3), which is also
+All give `τ = clip(u1ᵀu2 / ‖u2‖², τ_m, τ_M)` (paper, eq. 3), which is also
 `argmin_τ ‖u2 τ - u1‖²  s.t.  τ_m <= τ <= τ_M` (eq. 4-5). They differ in where the derivative comes
 from:
 
@@ -8,6 +8,9 @@ from:
               paper's way.
   `implicit`  the same derivative in closed form; much faster.
   `clip`      automatic differentiation of `jnp.clip`; what deployed policies use.
+  `straight_through`
+              the derivative of the unclipped projection, even at a bound (Bengio et al. 2013): not
+              the true one, for comparison.
 
 At a strictly active bound the true derivative with respect to u1 and u2 is 0. `cvx` returns 0 plus
 solver noise (at most about 1e-5 of the free gradient); the "heuristic quantity" of the paper's §4
@@ -73,7 +76,7 @@ def _clip_implicit_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> t
 
 
 @functools.lru_cache(maxsize=8)
-def _cvx_layer(width: int, dtype: Any) -> Any:
+def _cvx_layer(width: int, dtype: Any, solver: str) -> Any:
     """The cvxpylayers layer for vectors of `width` entries, built once for each default dtype."""
     del dtype
     try:
@@ -97,18 +100,27 @@ def _cvx_layer(width: int, dtype: Any) -> Any:
             problem,
             parameters=[u1, u2, tau_min, tau_max],
             variables=[tau],
-            solver="MOREAU",
-            solver_args={"solver": "ipm"},
+            solver=solver,
+            solver_args={"solver": "ipm"} if solver == "MOREAU" else {},
         )
 
 
-def clip_cvx(u1: Vector, u2: Vector, tau_min: Bound, tau_max: Bound) -> Scalar:
+def clip_cvx(
+    u1: Vector, u2: Vector, tau_min: Bound, tau_max: Bound, solver: str = "MOREAU"
+) -> Scalar:
     """The clip solved and differentiated as a convex optimization layer (Agrawal et al. 2019).
+
+    Args:
+      u1: of the clip, like all but the last.
+      u2: shape `(h,)`.
+      tau_min: τ_m.
+      tau_max: τ_M.
+      solver: `MOREAU`; `DIFFCP` cannot be traced and serves for comparison alone.
 
     Raises:
       ImportError: without the extra `cvx`.
     """
-    layer = _cvx_layer(u1.shape[-1], jnp.zeros(()).dtype)
+    layer = _cvx_layer(u1.shape[-1], jnp.zeros(()).dtype, solver)
     dtype = jnp.result_type(u1, u2)
     # At |u| of 1e-3 or 1e3 solvers are plainly wrong; normalised, the problem has condition 1.
     bounds = (jnp.reshape(jnp.asarray(bound, dtype), (1,)) for bound in (tau_min, tau_max))
@@ -124,10 +136,17 @@ def clip_cvx(u1: Vector, u2: Vector, tau_min: Bound, tau_max: Bound) -> Scalar:
     return solved + (exact - jax.lax.stop_gradient(solved))
 
 
+def clip_straight_through(u1: Vector, u2: Vector, tau_min: Bound, tau_max: Bound) -> Scalar:
+    """The clip, differentiated as if there were no bounds; bounds get no derivative."""
+    sigma = _projection(u1, u2)
+    return sigma + jax.lax.stop_gradient(jnp.clip(sigma, tau_min, tau_max) - sigma)
+
+
 CLIP_LAYERS: dict[str, ClipLayer] = {
     "cvx": clip_cvx,
     "implicit": clip_implicit,
     "clip": clip_autodiff,
+    "straight_through": clip_straight_through,
 }
 
 

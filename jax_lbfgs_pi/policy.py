@@ -145,6 +145,13 @@ class Policy:
         """The step size t = exp τ, a scalar in [exp τ_m, exp τ_M]."""
         return jnp.exp(self.network.apply(self.params, log_features(products)))  # type: ignore[arg-type]
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """τ_m and τ_M, learned or fixed."""
+        learned = self.params["params"] if self.network.learn_limits else {}
+        tau_min, tau_max = (learned.get(name, getattr(self.network, name)) for name in LIMITS)
+        return float(tau_min), float(tau_max)
+
     def with_clip_layer(self, name: str) -> "Policy":
         """The same policy with its clip differentiated another way; its values do not change."""
         return self.replace(network=self.network.clone(clip_layer=name))  # type: ignore[attr-defined]

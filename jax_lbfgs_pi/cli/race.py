@@ -33,7 +33,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--against", nargs="+", metavar="NAME",
-        help="competitors, by default all: ADAM RMSProp L-BFGS-B L-BFGS-BTLS optax.lbfgs Prodigy",
+        help="competitors, by default all: ADAM RMSProp L-BFGS-B L-BFGS-BTLS optax.lbfgs Prodigy "
+        "SciPy",
     )  # fmt: skip
     parser.add_argument("--split", choices=("test", "dev"), default="test", help="(default: test)")
     parser.add_argument("--max-iters", type=int, default=800, metavar="K", help="(default: 800)")

@@ -33,7 +33,9 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the tasks")
     parser.add_argument(
-        "--clip-layer", choices=("cvx", "implicit", "clip"), help="how the clip is differentiated"
+        "--clip-layer",
+        choices=("cvx", "implicit", "clip", "straight_through"),
+        help="how the clip is differentiated",
     )
     parser.add_argument("--learn-limits", action="store_true", help="learn τ_m and τ_M too")
     parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")

@@ -1,8 +1,9 @@
 """Races between optimizers, and what they say."""
 
 from jax_lbfgs_pi.evaluation.figures import advantage_boxes, curves, loss_curve, save_figure
-from jax_lbfgs_pi.evaluation.race import Results, Run, load_results, race
+from jax_lbfgs_pi.evaluation.race import Results, load_results, race
 from jax_lbfgs_pi.evaluation.report import as_json, markdown, rich_tables
+from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.evaluation.statistics import (
     Summary,
     Target,

@@ -3,12 +3,14 @@
 import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jax_lbfgs_pi.evaluation.race import Results, Run
+from jax_lbfgs_pi.evaluation.race import Results
+from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.evaluation.statistics import advantage
 from jax_lbfgs_pi.files import write_atomically
 
@@ -17,8 +19,11 @@ _COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#
 _DASHES = ["-", "--", "-.", ":", "--", "-.", ":", "-"]
 
 
-def _style(names: list[str], name: str) -> dict[str, object]:
-    i = names.index(name)
+BAR = ["#000000", "#56B4E9", "#E69F00", "#009E73"]  # a line over boxes, and the boxes
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """The style of the i-th optimizer's line; the favourite's, the first, is thick and black."""
     colour, dash = _COLOURS[i % len(_COLOURS)], _DASHES[i % len(_DASHES)]
     return {"color": colour, "linestyle": dash, "linewidth": 1.8 if i == 0 else 1.2, "zorder": -i}
 
@@ -45,7 +50,7 @@ def curves(results: Results, favourite: str, *, num_tasks: int = 3) -> Figure:
     grid = figure.subplots(3, num_tasks, squeeze=False)
     for column, runs in zip(grid.T, results, strict=False):
         for name in names:
-            run, style = runs[name], _style(names, name)
+            run, style = runs[name], line_style(names.index(name))
             values = np.where(np.isfinite(run.value), run.value, np.nan)
             column[0].semilogy(values, label=name, **style)
             column[1].semilogy(run.seconds, values, **style)

@@ -1,56 +1,33 @@
 """Races: every competitor on every task, by the same code, with the clock beside it."""
 
 import dataclasses
+import functools
 import io
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from jax_lbfgs_pi.baselines import Competitor
+from jax_lbfgs_pi.baselines import Competitor, ScipyCompetitor
+from jax_lbfgs_pi.evaluation.run import Run
+from jax_lbfgs_pi.evaluation.scipy_run import compile_scipy
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.loop import Loop, LoopState, Status, make_loop
 from jax_lbfgs_pi.tasks.base import TaskSet
 
 CHUNK = 25  # iterations between two readings of the clock
 
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One optimizer on one task; arrays of shape `(num_iters + 1,)`, one entry for each iterate.
-
-    Attributes:
-      value: f(x_k).
-      grad_norm: the gradient norm at x_k.
-      step_size: t of the step that leaves x_k; NaN at the last, and for optimizers without one.
-      num_evals: evaluations of f made until x_k was known.
-      seconds: wall-clock time until then; read every 25 iterations, in between in proportion to
-        the evaluations.
-      status: a `Status`.
-    """
-
-    value: np.ndarray
-    grad_norm: np.ndarray
-    step_size: np.ndarray
-    num_evals: np.ndarray
-    seconds: np.ndarray
-    status: int
-
+Runner = Callable[[Any, Any], Run]  # of a task's data and starting point
 
 Results = list[dict[str, Run]]
 """For each task, its runs by the competitors' names."""
 
 
-class _Compiled(NamedTuple):
-    start: Callable[[Any, Any], LoopState]
-    advance: Callable[[LoopState, Any, int], LoopState]
-
-
-def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float) -> _Compiled:
+def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float) -> Runner:
     tx = competitor.make()
 
     def loop(data: Any) -> Loop:
@@ -68,18 +45,23 @@ def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float)
 
     # The starting point stands twice in the state, and is the caller's: copies can be donated.
     start = jax.jit(lambda data, x0: jax.tree.map(jax.numpy.copy, loop(data).init(x0)))
-    return _Compiled(start, jax.jit(advance, donate_argnums=0))
+    return functools.partial(_run, start, jax.jit(advance, donate_argnums=0), max_iters)
 
 
-def _run(compiled: _Compiled, data: Any, x0: Any, max_iters: int) -> Run:
-    data, x0 = jax.device_put(data), jax.device_put(x0)
-    state = jax.block_until_ready(compiled.start(data, x0))
+def _run(
+    start: Callable[[Any, Any], LoopState],
+    advance: Callable[[LoopState, Any, int], LoopState],
+    max_iters: int,
+    data: Any,
+    x0: Any,
+) -> Run:
+    state = jax.block_until_ready(start(data, x0))
     evals, clock = [0], [0.0]
     began = time.perf_counter()
     until = 0
     while int(state.status) == Status.RUNNING:
         until = min(until + CHUNK, max_iters + 1)
-        state = jax.block_until_ready(compiled.advance(state, data, until))
+        state = jax.block_until_ready(advance(state, data, until))
         clock.append(time.perf_counter() - began)
         evals.append(int(state.num_evals))
     length = int(state.num_iters) + 1
@@ -87,6 +69,32 @@ def _run(compiled: _Compiled, data: Any, x0: Any, max_iters: int) -> Run:
     trajectory = {name: np.asarray(leaf)[:length] for name, leaf in past._asdict().items()}
     seconds = np.asarray(np.interp(trajectory["num_evals"], evals, clock))
     return Run(**trajectory, seconds=seconds, status=int(state.status))
+
+
+def make_runner(tasks: TaskSet, *, max_iters: int, tol: float) -> Callable[[int, Competitor], Run]:
+    """A function that runs a competitor on the task of an index.
+
+    A competitor is compiled, and runs once off the clock, when it first appears.
+    """
+    compiled: dict[str, Runner] = {}
+    last: tuple[int, Any] = (-1, None)
+
+    def run_one(index: int, competitor: Competitor) -> Run:
+        nonlocal last
+        if last[0] != index:
+            last = (index, jax.device_put(tasks[index]))
+        data, x0 = last[1]
+        name = competitor.name
+        if name not in compiled:
+            if isinstance(competitor, ScipyCompetitor):
+                loss = tasks.task.loss
+                compiled[name] = compile_scipy(loss, data, x0, max_iters=max_iters, tol=tol)
+            else:
+                compiled[name] = _compile(tasks, competitor, max_iters, tol)
+            compiled[name](data, x0)
+        return compiled[name](data, x0)
+
+    return run_one
 
 
 def race(
@@ -120,22 +128,17 @@ def race(
     names = [competitor.name for competitor in competitors]
     if len(set(names)) != len(names):
         raise ValueError(f"Competitors must have distinct names, but got {', '.join(names)}.")
-    compiled: dict[str, _Compiled] = {}
+    run_one = make_runner(tasks, max_iters=max_iters, tol=tol)
     results: Results = []
     for index in range(len(tasks)):
         path = None if out is None else Path(out) / f"task-{index:04d}.npz"
         runs = _load(path, names) if path is not None else None
         if runs is None:
-            data, x0 = tasks[index]
             runs = {}
             for competitor in competitors:
-                name = competitor.name
-                if name not in compiled:
-                    compiled[name] = _compile(tasks, competitor, max_iters, tol)
-                    _run(compiled[name], data, x0, max_iters)  # warm up, off the clock
-                runs[name] = _run(compiled[name], data, x0, max_iters)
+                runs[competitor.name] = run_one(index, competitor)
                 if on_run is not None:
-                    on_run(index, name)
+                    on_run(index, competitor.name)
             if path is not None:
                 _save(path, runs)
         elif on_run is not None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jax_lbfgs_pi.evaluation.race import Results, Run
+from jax_lbfgs_pi.evaluation.race import Results
+from jax_lbfgs_pi.evaluation.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,6 +26,7 @@ class OuterRecord:
       last_value: f(x_K), likewise.
       grad_norm: the largest gradient norm at x_K.
       num_skipped: tasks whose unroll diverged or was not finite, and therefore left θ alone.
+      tau_min, tau_max: the policy's limits τ_m and τ_M after the step.
       seconds: wall-clock time of the outer step.
     """
 
@@ -38,6 +39,8 @@ class OuterRecord:
     last_value: float
     grad_norm: float
     num_skipped: int
+    tau_min: float
+    tau_max: float
     seconds: float
 
 

@@ -93,7 +93,8 @@ def meta_train(
                 data, inner, alive, start_value = enter(position)
             moved, inner, info = outer_step.step(outer, inner, data, alive, start_value)
             info = jax.device_get(info)
-            record = _record(position, groups.tasks_at(position), info, alive, began)
+            limits = policy.replace(params=moved.theta).limits  # type: ignore[attr-defined]
+            record = _record(position, groups.tasks_at(position), info, alive, limits, began)
             # From here to the snapshot nothing can fail: an interrupt finds either all of the step
             # in these names or none of it.
             alive = alive & np.isfinite(info.last_value) & ~(info.grad_norm < config.grad_tol)
@@ -142,7 +143,12 @@ class _Groups:
 
 
 def _record(
-    position: Position, tasks: np.ndarray, info: OuterInfo, alive: np.ndarray, began: float
+    position: Position,
+    tasks: np.ndarray,
+    info: OuterInfo,
+    alive: np.ndarray,
+    limits: tuple[float, float],
+    began: float,
 ) -> OuterRecord:
     used = np.asarray(info.counted) & alive
 
@@ -159,5 +165,7 @@ def _record(
         last_value=mean(info.last_value),
         grad_norm=float(np.max(np.asarray(info.grad_norm))),
         num_skipped=int(np.sum(alive & ~np.asarray(info.counted))),
+        tau_min=limits[0],
+        tau_max=limits[1],
         seconds=time.perf_counter() - began,
     )

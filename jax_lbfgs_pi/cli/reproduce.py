@@ -1,0 +1,128 @@
+"""`lbfgs-pi reproduce`."""
+
+import argparse
+import json
+from typing import Any
+
+from jax_lbfgs_pi.cli.common import add_output_options, console, progress_bar, provenance
+
+NAMES = (
+    "grids", "table1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8",
+    "tau-limit", "convex", "cvx-layer",
+)  # fmt: skip
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "reproduce",
+        help="regenerate the paper's tables and figures",
+        description="Runs what is missing of the races and trainings behind the paper's tables and "
+        "figures, and makes these of the records. Killed and started again, it repeats nothing "
+        "that was finished. In full it takes days on two cores; --tasks 5 gives the form of "
+        "everything in some minutes.",
+    )
+    parser.add_argument(
+        "what", nargs="*", metavar="WHAT", help=f"all (default), or any of {' '.join(NAMES)}"
+    )
+    parser.add_argument(
+        "--tasks", type=int, metavar="N",
+        help="at most N tasks of each race; below ten, fewer iterations of large networks too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sizes", nargs="+", metavar="N_L,N_U", default=["1,20", "2,400", "4,800"],
+        help="networks of table1, fig5 and fig8 (default: 1,20 2,400 4,800)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shard",
+        default="0/1",
+        metavar="I/N",
+        help="run every N-th task of the races from the I-th on; several processes can share --out",
+    )
+    parser.add_argument(
+        "--render", action="store_true", help="run nothing: tables and figures of what is there"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR",
+        help="tensorflow-datasets' folder of mnist and cifar10 (default: $TFDS_DATA_DIR)",
+    )  # fmt: skip
+    add_output_options(parser, "runs/reproduce")
+    parser.set_defaults(run=run)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    try:
+        index, count = (int(part) for part in text.split("/"))
+    except ValueError:
+        index, count = -1, 0
+    if not 0 <= index < count:
+        raise ValueError(f"--shard must be I/N with 0 <= I < N, as in 0/2, but got {text!r}.")
+    return index, count
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs the subcommand."""
+    from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS, MLPS
+
+    names = list(ARTEFACTS) if args.what in ([], ["all"]) else args.what
+    unknown = [name for name in names if name not in ARTEFACTS]
+    if unknown:
+        raise ValueError(f"Unknown artefact {unknown[0]!r}: choose among {', '.join(ARTEFACTS)}.")
+    if args.tasks is not None and args.tasks < 1:
+        raise ValueError(f"--tasks must be at least 1, but got {args.tasks}.")
+    sizes = [f"mnist-{size.replace(',', 'x')}" for size in args.sizes]
+    wrong = [size for size in sizes if size not in MLPS]
+    if wrong:
+        raise ValueError(f"--sizes has {wrong[0]!r}: choose among 1,20 2,400 4,800.")
+    shard = _shard(args.shard)
+    needed = {
+        name: tuple(r for r in ARTEFACTS[name].races if r in sizes or r not in MLPS)
+        for name in names
+    }
+    if not args.render:
+        _run_missing(args, names, needed, shard)
+    made, out = {}, console(args)
+    for name in names:
+        if ARTEFACTS[name].races and not needed[name]:
+            continue  # of other sizes alone
+        made[name] = [path.name for path in ARTEFACTS[name].make(args.out, needed[name])]
+        out.print(f"{name:<10} {' '.join(made[name])}", soft_wrap=True)
+    summary = {"artefacts": made, "tasks": args.tasks, "provenance": provenance()}
+    write_atomically(args.out / "summary.json", json.dumps(summary, indent=2))
+    out.print(f"Tables and figures: {args.out}", soft_wrap=True)
+    return summary
+
+
+def _run_missing(
+    args: argparse.Namespace,
+    names: list[str],
+    needed: dict[str, tuple[str, ...]],
+    shard: tuple[int, int],
+) -> None:
+    from jax_lbfgs_pi.reproduce import grids, races, trainings
+    from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
+
+    todo = [races.RACES[name] for name in dict.fromkeys(sum(needed.values(), ()))]
+    runs = dict.fromkeys(t for name in names for t in ARTEFACTS[name].trainings)
+    options: dict[str, Any] = {"num_tasks": args.tasks, "data_dir": args.data_dir}
+    with progress_bar() as bar:
+        if any(ARTEFACTS[name].grids for name in names):
+            line = bar.add_task("grids", total=grids.count_runs(args.tasks))
+            grids.run_grids(args.out, **options, on_run=lambda name: bar.advance(line))
+        for race in todo:
+            total = races.count_runs(race, args.out, args.tasks, shard)
+            line = bar.add_task(race.name, total=total)
+            races.run_race(
+                race, args.out, **options, shard=shard, on_run=lambda name, t=line: bar.advance(t)
+            )
+        for name in runs:
+            training = trainings.TRAININGS[name]
+            config, count = trainings.settings_of(training, args.tasks)
+            total = config.num_epochs * count
+            line = bar.add_task(name, total=total)
+            trainings.run_training(
+                training, args.out, **options,
+                on_step=lambda r, t=line, n=count: bar.update(t, completed=r.epoch * n + r.group),
+            )  # fmt: skip
+            bar.update(line, completed=total)

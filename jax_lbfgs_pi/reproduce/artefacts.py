@@ -1,0 +1,188 @@
+"""The paper's tables and figures by name: what each needs, and how it is made of records."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jax_lbfgs_pi.evaluation.figures import save_figure
+from jax_lbfgs_pi.evaluation.statistics import Target
+from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.reproduce import plots, tables, training_plots
+from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, score
+from jax_lbfgs_pi.reproduce.races import CURVES, FAVOURITE, PAPERS, RACES
+from jax_lbfgs_pi.reproduce.records import Records, RunFolder
+from jax_lbfgs_pi.reproduce.tables import TABLE1_LEVELS, Table, markdown
+from jax_lbfgs_pi.reproduce.trainings import LAYERS, clip_derivatives
+from jax_lbfgs_pi.training.log import read_log
+
+MLPS = tuple(TABLE1_LEVELS)
+VALUE_TARGETS = {
+    "mnist-1x20": (Target("value", 1e-1), Target("value", 1e-2)),
+    "mnist-2x400": (Target("value", 2.0), Target("value", 1.0)),
+    "mnist-4x800": (Target("value", 2.0), Target("value", 1.0)),
+    "cifar10": (Target("value", 2.0), Target("value", 1.0)),
+}
+CONVEX_TARGETS = tuple(Target("grad_norm", level) for level in (1e-3, 1e-5, 1e-7))
+
+
+def records_of(out: Path, race: str) -> Records:
+    """The records of a race that are there.
+
+    Raises:
+      FileNotFoundError: if there are none.
+    """
+    rows = RunFolder(out / "records" / race).rows()
+    if not rows:
+        raise FileNotFoundError(
+            f"There are no records of {race!r} in {str(out)!r}: run `lbfgs-pi reproduce` with this "
+            f"--out, without --render."
+        )
+    order = [*RACES[race].policies, *RACES[race].against, *RACES[race].beside]
+    return Records(sorted(rows, key=lambda row: order.index(row["optimizer"])))
+
+
+def _write(out: Path, name: str, parts: Sequence[Table]) -> list[Path]:
+    path = out / f"{name}.md"
+    write_atomically(path, "\n".join(markdown(part) for part in parts))
+    return [path]
+
+
+def table1(out: Path, races: Sequence[str]) -> list[Path]:
+    """W and T by seconds and by evaluations, costs, and endings."""
+    parts = []
+    for race in races:
+        records = records_of(out, race)
+        targets = [Target("grad_norm", level) for level in TABLE1_LEVELS[race]]
+        for cost in ("seconds", "num_evals"):
+            parts.append(tables.table1(records, race, FAVOURITE, cost))
+        for cost in ("num_evals", "iterations", "seconds"):
+            parts.append(tables.costs(records, race, targets, cost))
+        parts.append(tables.costs(records, race, VALUE_TARGETS[race], "num_evals"))
+        parts.append(tables.endings(records, race))
+    return _write(out, "table1", parts)
+
+
+def _curves(name: str, num: int) -> Callable[[Path, Sequence[str]], list[Path]]:
+    def make(out: Path, races: Sequence[str]) -> list[Path]:
+        folder = RunFolder(out / "records" / races[0])
+        there = records_of(out, races[0]).tasks(FAVOURITE)
+        figure = plots.curves(folder, [t for t in there if t < num], (FAVOURITE, *PAPERS))
+        return [save_figure(figure, out / f"{name}.png")]
+
+    return make
+
+
+def fig4(out: Path, races: Sequence[str]) -> list[Path]:
+    """t_f of π against each competitor, in seconds and in evaluations."""
+    records = records_of(out, races[0])
+    targets = [Target("grad_norm", level) for level in TABLE1_LEVELS[races[0]]]
+    return [
+        save_figure(
+            plots.scatter(records, FAVOURITE, PAPERS, targets, cost), out / f"fig4-{cost}.png"
+        )
+        for cost in ("seconds", "num_evals")
+    ]
+
+
+def _boxes(name: str, value: str) -> Callable[[Path, Sequence[str]], list[Path]]:
+    def make(out: Path, races: Sequence[str]) -> list[Path]:
+        panels = [(race, records_of(out, race), (FAVOURITE,)) for race in races]
+        parts = [
+            tables.advantage_table(records, race, policies) for race, records, policies in panels
+        ]
+        figure = plots.boxes(panels, PAPERS, value)
+        return [save_figure(figure, out / f"{name}.png"), *_write(out, name, parts)]
+
+    return make
+
+
+def fig6(out: Path, races: Sequence[str]) -> list[Path]:
+    """I_a on the CIFAR-10 network, for π and for π_C."""
+    race = races[0]
+    records, policies = records_of(out, race), tuple(RACES[race].policies)
+    panels = [(f"{race}, {len(records.tasks(FAVOURITE))} tasks", records, policies)]
+    figure = plots.boxes(panels, PAPERS)
+    parts = [
+        tables.advantage_table(records, race, policies),
+        tables.costs(records, race, VALUE_TARGETS[race], "num_evals"),
+        tables.endings(records, race),
+    ]
+    return [save_figure(figure, out / "fig6.png"), *_write(out, "fig6", parts)]
+
+
+def convex(out: Path, races: Sequence[str]) -> list[Path]:
+    """The comparison on convex tasks that the paper left out."""
+    parts, panels = [], []
+    for race in races:
+        records = records_of(out, race)
+        panels.append((race, records, (FAVOURITE,)))
+        parts.append(tables.costs(records, race, CONVEX_TARGETS, "num_evals"))
+        parts.append(tables.advantage_table(records, race, (FAVOURITE,)))
+    figure = plots.boxes(panels, PAPERS)
+    return [save_figure(figure, out / "convex.png"), *_write(out, "convex", parts)]
+
+
+def grids(out: Path, races: Sequence[str]) -> list[Path]:
+    """Every setting's score, and which is the best of its optimizer."""
+    del races
+    records = Records(RunFolder(out / "records" / "grids").rows())
+    best = set(best_settings(records).values())
+    rows = [
+        [f"{name} (best)" if name in best else name]
+        + [tables.number(x, 4) for x in score(records, name)]
+        for grid in GRIDS.values()
+        for name in grid
+    ]
+    header = ["", "evals to ‖g‖<1e-5", "to 1e-4", "to 1e-3", "mean least f"]
+    num = len(records.tasks(next(iter(best))))
+    title = f"Tuning grids of §6 on {num} training tasks: means, 800 where a target is not met"
+    return _write(out, "grids", [Table(title, header, rows)])
+
+
+def tau_limit(out: Path, races: Sequence[str]) -> list[Path]:
+    """The learned limits over training."""
+    del races
+    log = read_log(out / "trainings" / "limits")
+    return [save_figure(training_plots.limits(log), out / "tau-limit.png")]
+
+
+def cvx_layer(out: Path, races: Sequence[str]) -> list[Path]:
+    """Derivatives of the clip near its bound, and what they make of training."""
+    del races
+    distances = np.concatenate([-np.logspace(-1, -9, 17), [0.0], np.logspace(-9, -1, 17)])
+    logs = {layer: read_log(out / "trainings" / name) for layer, name in LAYERS.items()}
+    figures = {
+        "cvx-layer.png": training_plots.derivatives(distances, clip_derivatives(distances)),
+        "cvx-layer-training.png": training_plots.losses(logs),
+    }
+    parts = [training_plots.layer_table(logs)]
+    paths = [save_figure(figure, out / name) for name, figure in figures.items()]
+    return [*paths, *_write(out, "cvx-layer", parts)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Artefact:
+    """A table or figure: the races and trainings that it needs, and how it is made of them."""
+
+    make: Callable[[Path, Sequence[str]], list[Path]]
+    races: tuple[str, ...] = ()
+    trainings: tuple[str, ...] = ()
+    grids: bool = False
+
+
+ARTEFACTS = {
+    "grids": Artefact(grids, grids=True),
+    "table1": Artefact(table1, MLPS, grids=True),
+    "fig3": Artefact(_curves("fig3", 3), MLPS[:1], grids=True),
+    "fig4": Artefact(fig4, MLPS[:1], grids=True),
+    "fig5": Artefact(_boxes("fig5", "min_value"), MLPS, grids=True),
+    "fig6": Artefact(fig6, ("cifar10",)),
+    "fig7": Artefact(_curves("fig7", CURVES), MLPS[:1], grids=True),
+    "fig8": Artefact(_boxes("fig8", "final_value"), MLPS, grids=True),
+    "tau-limit": Artefact(tau_limit, trainings=("limits",)),
+    "convex": Artefact(convex, ("quadratic", "logistic")),
+    "cvx-layer": Artefact(cvx_layer, trainings=tuple(LAYERS.values())),
+}
+"""By name, in the order in which they are made."""

@@ -1,0 +1,194 @@
+"""The races behind the paper's tables and figures, and how their records are made."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from jax_lbfgs_pi.baselines import BASELINES, Competitor, policy_competitor
+from jax_lbfgs_pi.evaluation.race import make_runner
+from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.pretrained import load_policy, policy_digest
+from jax_lbfgs_pi.reproduce.grids import tuned_competitors
+from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
+from jax_lbfgs_pi.tasks.base import TaskSet
+from jax_lbfgs_pi.tasks.suites import get_tasks
+
+FAVOURITE = "L-BFGS-π"
+PAPERS = ("ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS")
+TODAYS = ("optax.lbfgs", "SciPy", "Prodigy")
+CURVES = 10  # tasks whose whole curves are kept (Fig. 3 and 7)
+TOLERANCE = 1e-8
+PLATEAU = 2.2  # classifiers of ten classes that know no more than the prior stand at 2.29 to 2.30
+
+
+@dataclasses.dataclass(frozen=True)
+class Race:
+    """A race of the reproduction.
+
+    Attributes:
+      name: of its folder.
+      dataset: what the tasks are made of.
+      policies: the policies by the names they race under; the first is the favourite.
+      against: the competitors that run every task.
+      beside: those that run the first `num_beside` tasks, where all would take too long.
+      size: of the MLP.
+      split: `test`, or `train` for what is chosen by.
+      num_tasks: how many tasks the full reproduction has.
+      num_beside: see `beside`.
+      max_iters: K.
+      sketch: tasks and iterations where `--tasks` asks for fewer than ten: the race's form.
+      plateau_value: f above which a vanishing gradient is a plateau's.
+    """
+
+    name: str
+    dataset: str
+    policies: dict[str, str]
+    against: tuple[str, ...]
+    beside: tuple[str, ...] = ()
+    size: tuple[int, int] = (1, 20)
+    split: str = "test"
+    num_tasks: int = 1000
+    num_beside: int = 100
+    max_iters: int = 800
+    sketch: tuple[int, int] = (10, 800)
+    plateau_value: float = PLATEAU
+
+    def limits(self, num_tasks: int | None) -> tuple[int, int]:
+        """Tasks and iterations under `--tasks num_tasks`."""
+        if num_tasks is None:
+            return self.num_tasks, self.max_iters
+        if num_tasks >= 10:
+            return min(num_tasks, self.num_tasks), self.max_iters
+        return min(num_tasks, self.sketch[0]), min(self.max_iters, self.sketch[1])
+
+
+_PI = {FAVOURITE: "paper-mnist"}
+_SEEDS = {f"{FAVOURITE}, seed {seed}": f"paper-mnist-seed{seed}" for seed in (1, 2)}
+_TUNED = ("ADAM, tuned", "RMSProp, tuned", "L-BFGS-BTLS, tuned")
+
+RACES = {
+    race.name: race
+    for race in (
+        Race("mnist-1x20", "mnist", _PI | _SEEDS, PAPERS, beside=(*TODAYS, *_TUNED)),
+        Race(
+            "mnist-2x400", "mnist", _PI, PAPERS, size=(2, 400), num_tasks=100, sketch=(2, 20),
+        ),
+        Race(
+            "mnist-4x800", "mnist", _PI, PAPERS, size=(4, 800), num_tasks=100, sketch=(1, 8),
+        ),
+        Race(
+            "cifar10", "cifar10", _PI | {"L-BFGS-π_C": "paper-cifar"}, PAPERS, num_tasks=100,
+            sketch=(3, 100),
+        ),
+        Race("quadratic", "quadratic", _PI, PAPERS, TODAYS, num_tasks=100, plateau_value=math.inf),
+        Race("logistic", "logistic", _PI, PAPERS, TODAYS, num_tasks=100, plateau_value=math.inf),
+    )
+}  # fmt: skip
+"""By name. Test tasks all: what is chosen is chosen in `grids` on training tasks."""
+
+
+def tasks_of(race: Race, num_tasks: int | None, data_dir: str | os.PathLike[str] | None) -> TaskSet:
+    """The tasks of a race."""
+    count, _ = race.limits(num_tasks)
+    return get_tasks(race.dataset, race.split, size=race.size, num_tasks=count, data_dir=data_dir)
+
+
+def competitors(race: Race, grids: Path) -> dict[str, tuple[Competitor, int]]:
+    """The competitors by name, and how many tasks each runs at most.
+
+    Args:
+      race: the race.
+      grids: the folder of the tuning grids, read if a tuned competitor takes part.
+
+    Raises:
+      ValueError: if a policy is not shipped.
+      FileNotFoundError: if a tuned competitor takes part and the grids have not been run.
+    """
+    known = dict(BASELINES)
+    if any(name in _TUNED for name in race.beside):
+        known |= tuned_competitors(grids)
+    mine = {
+        name: (policy_competitor(name, load_policy(policy)), race.num_tasks)
+        for name, policy in race.policies.items()
+    }
+    theirs = {name: (known[name], race.num_tasks) for name in race.against}
+    return mine | theirs | {name: (known[name], race.num_beside) for name in race.beside}
+
+
+def run_race(
+    race: Race,
+    out: Path,
+    *,
+    num_tasks: int | None = None,
+    shard: tuple[int, int] = (0, 1),
+    data_dir: str | os.PathLike[str] | None = None,
+    on_run: Callable[[str], None] = lambda name: None,
+) -> RunFolder:
+    """Runs what is missing of a race; task by task, the competitors one after the other.
+
+    Args:
+      race: the race.
+      out: the folder of the reproduction; the records go to a folder of the race's name in it.
+      num_tasks: fewer tasks than the full race, or None.
+      shard: (i, n): this process runs the tasks that leave i on division by n.
+      data_dir: tensorflow-datasets' folder.
+      on_run: called with the competitor's name after each run, also one that was there.
+
+    Returns:
+      The folder of records.
+
+    Raises:
+      ValueError: if the folder holds records of another version of the race.
+    """
+    count, max_iters = race.limits(num_tasks)
+    folder = out / "records" / race.name
+    entrants = competitors(race, out / "records")
+    _claim(folder, race, max_iters)
+    records = RunFolder(folder)
+    wanted = _wanted(entrants, range(shard[0], count, shard[1]))
+    missing = [pair for pair in wanted if not records.has(*pair)]
+    for _, name in set(wanted) - set(missing):
+        on_run(name)
+    if missing:
+        tasks = tasks_of(race, num_tasks, data_dir)
+        run_one = make_runner(tasks, max_iters=max_iters, tol=TOLERANCE)
+        for task, name in missing:
+            run = run_one(task, entrants[name][0])
+            row = row_of(run, task, name, plateau_value=race.plateau_value)
+            records.save(run, row, curve=task < CURVES)
+            on_run(name)
+    return records
+
+
+def count_runs(race: Race, out: Path, num_tasks: int | None, shard: tuple[int, int]) -> int:
+    """How many runs a shard of a race has."""
+    count, _ = race.limits(num_tasks)
+    entrants = competitors(race, out / "records")
+    return len(_wanted(entrants, range(shard[0], count, shard[1])))
+
+
+def _wanted(
+    entrants: dict[str, tuple[Competitor, int]], tasks: Iterable[int]
+) -> list[tuple[int, str]]:
+    return [(t, name) for t in tasks for name, (_, most) in entrants.items() if t < most]
+
+
+def _claim(folder: Path, race: Race, max_iters: int) -> None:
+    """Refuses a folder with records that must not be mixed with these."""
+    digests = {name: policy_digest(load_policy(policy)) for name, policy in race.policies.items()}
+    settings = {"race": race.name, "max_iters": max_iters, "tol": TOLERANCE}
+    path = folder / "race.json"
+    if path.is_file():
+        there = json.loads(path.read_text())
+        known = there.pop("policies")
+        if there != settings or any(known.get(name, d) != d for name, d in digests.items()):
+            raise ValueError(
+                f"The folder {str(folder)!r} holds records of another race or policy (see its "
+                f"race.json): choose another with --out, or delete it."
+            )
+        digests = known | digests
+    text = json.dumps(settings | {"policies": digests}, indent=2, sort_keys=True)
+    write_atomically(path, text)

@@ -1,0 +1,161 @@
+"""What is kept of a run: one row of numbers, from which tables and figures are made.
+
+A row stands in a file of its own, written whole or not at all, so a reproduction that was killed
+goes on with the run it was at. `merge` makes one table of them, which is what the repository ships.
+"""
+
+import csv
+import gzip
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jax_lbfgs_pi.evaluation.run import Run
+from jax_lbfgs_pi.evaluation.statistics import Target, first_hit, least_value
+from jax_lbfgs_pi.files import write_atomically
+
+GRAD_LEVELS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
+VALUE_LEVELS = (2.0, 1.0, 1e-1, 1e-2, 1e-3)
+TARGETS = (
+    *(Target("grad_norm", level) for level in GRAD_LEVELS),
+    *(Target("value", level) for level in VALUE_LEVELS),
+)
+COSTS = ("iterations", "num_evals", "seconds")
+PLATEAU_LEVEL = 1e-5  # a run whose gradient is below this, f not having fallen, is on a plateau
+
+Row = dict[str, Any]
+"""One run: `task`, `optimizer`, `status`, `iterations`, `num_evals`, `seconds`, `min_value`,
+`final_value`, `plateau`, and the costs of the targets under the names that `hit` gives; a target
+that was not met costs infinity."""
+
+
+def hit(target: Target, cost: str) -> str:
+    """The name of a row's entry, as in `num_evals to ‖g‖<1e-5`."""
+    return f"{cost} to {target}"
+
+
+def row_of(run: Run, task: int, optimizer: str, *, plateau_value: float) -> Row:
+    """The row of a run.
+
+    Args:
+      run: the run.
+      task: the task's index.
+      optimizer: the competitor's name.
+      plateau_value: the run counts as stopped on a plateau if its gradient norm first fell below
+        1e-5 where f was above this.
+    """
+    stop = first_hit(run, Target("grad_norm", PLATEAU_LEVEL), "iterations")
+    row: Row = {
+        "task": task,
+        "optimizer": optimizer,
+        "status": run.status,
+        "iterations": len(run.value) - 1,
+        "num_evals": int(run.num_evals[-1]),
+        "seconds": float(run.seconds[-1]),
+        "min_value": least_value(run),
+        "final_value": float(run.value[-1]),
+        "plateau": int(math.isfinite(stop) and bool(run.value[int(stop)] > plateau_value)),
+    }
+    for target in TARGETS:
+        row |= {hit(target, cost): first_hit(run, target, cost) for cost in COSTS}
+    return row
+
+
+class RunFolder:
+    """The rows of one race, a file for each run, and the whole curves of some."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    def _path(self, task: int, optimizer: str, suffix: str) -> Path:
+        return (
+            self.folder
+            / "".join(c if c.isalnum() else "_" for c in optimizer)
+            / (f"{task:04d}{suffix}")
+        )
+
+    def has(self, task: int, optimizer: str) -> bool:
+        """Whether the run is there, whole."""
+        try:
+            return json.loads(self._path(task, optimizer, ".json").read_text())["task"] == task
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def save(self, run: Run, row: Row, *, curve: bool) -> None:
+        """Writes a run's row, and before it, if asked for, its curve."""
+        task, optimizer = row["task"], row["optimizer"]
+        if curve:
+            buffer = io.BytesIO()
+            arrays = {"value": run.value, "seconds": run.seconds, "step_size": run.step_size}
+            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+            write_atomically(self._path(task, optimizer, ".npz"), buffer.getvalue())
+        write_atomically(self._path(task, optimizer, ".json"), json.dumps(row))
+
+    def rows(self) -> list[Row]:
+        """All rows, by task and optimizer."""
+        rows = [json.loads(path.read_text()) for path in self.folder.glob("*/*.json")]
+        return sorted(rows, key=lambda row: (row["task"], row["optimizer"]))
+
+    def curve(self, task: int, optimizer: str) -> dict[str, np.ndarray] | None:
+        """`value`, `seconds` and `step_size` at every iterate; None if they were not kept."""
+        path = self._path(task, optimizer, ".npz")
+        if not path.is_file():
+            return None
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files}
+
+
+def write_table(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
+    """Writes rows as gzipped CSV, the same bytes for the same rows."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
+    write_atomically(path, gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def read_table(path: str | os.PathLike[str]) -> list[Row]:
+    """Reads what `write_table` wrote."""
+    text = gzip.decompress(Path(path).read_bytes()).decode()
+    words = ("optimizer",)
+    return [
+        {name: cell if name in words else _number(cell) for name, cell in row.items()}
+        for row in csv.DictReader(io.StringIO(text))
+    ]
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.7g}" if isinstance(value, float) else value
+
+
+def _number(cell: str) -> int | float:
+    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
+
+
+class Records:
+    """The rows of a race, by optimizer."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows: dict[str, dict[int, Row]] = {}
+        for row in rows:
+            self._rows.setdefault(row["optimizer"], {})[int(row["task"])] = row
+
+    @property
+    def optimizers(self) -> list[str]:
+        """Their names."""
+        return list(self._rows)
+
+    def tasks(self, *optimizers: str) -> list[int]:
+        """The tasks that all of these have run."""
+        return sorted(set.intersection(*(set(self._rows.get(name, {})) for name in optimizers)))
+
+    def column(self, optimizer: str, name: str, tasks: Sequence[int]) -> np.ndarray:
+        """One entry of the rows of these tasks, as floats."""
+        return np.array([self._rows[optimizer][task][name] for task in tasks], float)
