@@ -8,7 +8,7 @@ from jax_lbfgs_pi.cli.common import add_output_options, console, progress_bar, p
 
 NAMES = (
     "grids", "table1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8",
-    "tau-limit", "convex", "cvx-layer",
+    "tau-limit", "convex", "cvx-layer", "claims",
 )  # fmt: skip
 
 
@@ -43,6 +43,10 @@ def add_parser(commands: Any) -> None:
         "--render", action="store_true", help="run nothing: tables and figures of what is there"
     )
     parser.add_argument(
+        "--pack", action="store_true",
+        help="put all records into one file for each race, as the repository ships them",
+    )  # fmt: skip
+    parser.add_argument(
         "--data-dir", metavar="DIR",
         help="tensorflow-datasets' folder of mnist and cifar10 (default: $TFDS_DATA_DIR)",
     )  # fmt: skip
@@ -64,6 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
     from jax_lbfgs_pi.files import write_atomically
     from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS, MLPS
+    from jax_lbfgs_pi.reproduce.records import RunFolder
 
     names = list(ARTEFACTS) if args.what in ([], ["all"]) else args.what
     unknown = [name for name in names if name not in ARTEFACTS]
@@ -84,10 +89,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         _run_missing(args, names, needed, shard)
     made, out = {}, console(args)
     for name in names:
-        if ARTEFACTS[name].races and not needed[name]:
-            continue  # of other sizes alone
-        made[name] = [path.name for path in ARTEFACTS[name].make(args.out, needed[name])]
+        there = ARTEFACTS[name].there(args.out, needed[name])
+        if there is None:
+            out.print(f"{name:<10} not made: no records in {args.out}", soft_wrap=True)
+            continue
+        made[name] = [path.name for path in ARTEFACTS[name].make(args.out, there)]
         out.print(f"{name:<10} {' '.join(made[name])}", soft_wrap=True)
+    if args.pack:
+        for folder in sorted((args.out / "records").glob("*/")):
+            RunFolder(folder).pack()
     summary = {"artefacts": made, "tasks": args.tasks, "provenance": provenance()}
     write_atomically(args.out / "summary.json", json.dumps(summary, indent=2))
     out.print(f"Tables and figures: {args.out}", soft_wrap=True)
@@ -110,15 +120,9 @@ def _run_missing(
         if any(ARTEFACTS[name].grids for name in names):
             line = bar.add_task("grids", total=grids.count_runs(args.tasks))
             grids.run_grids(args.out, **options, on_run=lambda name: bar.advance(line))
-        for race in todo:
-            total = races.count_runs(race, args.out, args.tasks, shard)
-            line = bar.add_task(race.name, total=total)
-            races.run_race(
-                race, args.out, **options, shard=shard, on_run=lambda name, t=line: bar.advance(t)
-            )
         for name in runs:
             training = trainings.TRAININGS[name]
-            config, count = trainings.settings_of(training, args.tasks)
+            config, count = training.settings(args.tasks)
             total = config.num_epochs * count
             line = bar.add_task(name, total=total)
             trainings.run_training(
@@ -126,3 +130,9 @@ def _run_missing(
                 on_step=lambda r, t=line, n=count: bar.update(t, completed=r.epoch * n + r.group),
             )  # fmt: skip
             bar.update(line, completed=total)
+        for race in todo:
+            total = races.count_runs(race, args.out, args.tasks, shard)
+            line = bar.add_task(race.name, total=total)
+            races.run_race(
+                race, args.out, **options, shard=shard, on_run=lambda name, t=line: bar.advance(t)
+            )

@@ -21,7 +21,7 @@ from jax_lbfgs_pi.tasks.base import TaskSet
 
 CHUNK = 25  # iterations between two readings of the clock
 
-Runner = Callable[[Any, Any], Run]  # of a task's data and starting point
+Runner = Callable[[Any, Any, int], Run]  # of a task's data, its starting point and the iterations
 
 Results = list[dict[str, Run]]
 """For each task, its runs by the competitors' names."""
@@ -45,21 +45,21 @@ def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float)
 
     # The starting point stands twice in the state, and is the caller's: copies can be donated.
     start = jax.jit(lambda data, x0: jax.tree.map(jax.numpy.copy, loop(data).init(x0)))
-    return functools.partial(_run, start, jax.jit(advance, donate_argnums=0), max_iters)
+    return functools.partial(_run, start, jax.jit(advance, donate_argnums=0))
 
 
 def _run(
     start: Callable[[Any, Any], LoopState],
     advance: Callable[[LoopState, Any, int], LoopState],
-    max_iters: int,
     data: Any,
     x0: Any,
+    max_iters: int,
 ) -> Run:
     state = jax.block_until_ready(start(data, x0))
     evals, clock = [0], [0.0]
     began = time.perf_counter()
     until = 0
-    while int(state.status) == Status.RUNNING:
+    while int(state.status) == Status.RUNNING and until <= max_iters:
         until = min(until + CHUNK, max_iters + 1)
         state = jax.block_until_ready(advance(state, data, until))
         clock.append(time.perf_counter() - began)
@@ -74,7 +74,7 @@ def _run(
 def make_runner(tasks: TaskSet, *, max_iters: int, tol: float) -> Callable[[int, Competitor], Run]:
     """A function that runs a competitor on the task of an index.
 
-    A competitor is compiled, and runs once off the clock, when it first appears.
+    A competitor is compiled, and runs for a while off the clock, when it first appears.
     """
     compiled: dict[str, Runner] = {}
     last: tuple[int, Any] = (-1, None)
@@ -88,11 +88,11 @@ def make_runner(tasks: TaskSet, *, max_iters: int, tol: float) -> Callable[[int,
         if name not in compiled:
             if isinstance(competitor, ScipyCompetitor):
                 loss = tasks.task.loss
-                compiled[name] = compile_scipy(loss, data, x0, max_iters=max_iters, tol=tol)
+                compiled[name] = compile_scipy(loss, data, x0, tol=tol)
             else:
                 compiled[name] = _compile(tasks, competitor, max_iters, tol)
-            compiled[name](data, x0)
-        return compiled[name](data, x0)
+            compiled[name](data, x0, min(CHUNK, max_iters))
+        return compiled[name](data, x0, max_iters)
 
     return run_one
 

@@ -15,9 +15,9 @@ from jax_lbfgs_pi.loop import Status
 
 
 def compile_scipy(
-    loss: Callable[[Any, Any], Any], data: Any, x0: Any, *, max_iters: int, tol: float
-) -> Callable[[Any, Any], Run]:
-    """A function of `(data, x0)` that runs `scipy.optimize.minimize(method="L-BFGS-B")`, m = 5.
+    loss: Callable[[Any, Any], Any], data: Any, x0: Any, *, tol: float
+) -> Callable[[Any, Any, int], Run]:
+    """A function of `(data, x0, max_iters)` that runs SciPy's `L-BFGS-B`, m = 5.
 
     SciPy's own tests of progress are off; where its line search fails, the run ends. It does not
     tell its step sizes, so they are NaN.
@@ -26,7 +26,6 @@ def compile_scipy(
       loss: the objective, `(params, data) -> f`, which is compiled here, once.
       data: an example of what it reads besides the parameters.
       x0: an example of a starting point, a pytree.
-      max_iters: the greatest number of iterations.
       tol: a run ends where the 2-norm of the gradient is below this.
     """
     flat, unravel = ravel_pytree(x0)
@@ -34,10 +33,10 @@ def compile_scipy(
         lambda x, data: jax.value_and_grad(lambda v: loss(unravel(v), data))(x)
     )
     jax.block_until_ready(value_and_grad(flat, data))
-    return functools.partial(_run, value_and_grad, max_iters, tol)
+    return functools.partial(_run, value_and_grad, tol)
 
 
-def _run(value_and_grad: Callable, max_iters: int, tol: float, data: Any, x0: Any) -> Run:
+def _run(value_and_grad: Callable, tol: float, data: Any, x0: Any, max_iters: int) -> Run:
     flat, _ = ravel_pytree(x0)
     rows: list[tuple[float, float, int, float]] = []
     trials: list[tuple[np.ndarray, float, float, float]] = []  # since the last iterate

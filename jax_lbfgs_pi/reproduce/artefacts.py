@@ -10,6 +10,7 @@ from jax_lbfgs_pi.evaluation.figures import save_figure
 from jax_lbfgs_pi.evaluation.statistics import Target
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import plots, tables, training_plots
+from jax_lbfgs_pi.reproduce.claims import claims_table
 from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, score
 from jax_lbfgs_pi.reproduce.races import CURVES, FAVOURITE, PAPERS, RACES
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder
@@ -162,6 +163,12 @@ def cvx_layer(out: Path, races: Sequence[str]) -> list[Path]:
     return [*paths, *_write(out, "cvx-layer", parts)]
 
 
+def claims(out: Path, races: Sequence[str]) -> list[Path]:
+    """The paper's claims, with what the records that are there say of each."""
+    del races
+    return _write(out, "claims", [claims_table(out)])
+
+
 @dataclasses.dataclass(frozen=True)
 class Artefact:
     """A table or figure: the races and trainings that it needs, and how it is made of them."""
@@ -171,6 +178,13 @@ class Artefact:
     trainings: tuple[str, ...] = ()
     grids: bool = False
 
+    def there(self, out: Path, races: Sequence[str]) -> list[str] | None:
+        """Those of the races that have records; None if something is missing that it must have."""
+        found = [race for race in races if RunFolder(out / "records" / race).rows()]
+        tuned = not self.grids or self.races or RunFolder(out / "records" / "grids").rows()
+        logs = all(read_log(out / "trainings" / name).records for name in self.trainings)
+        return found if tuned and logs and bool(found) == bool(self.races) else None
+
 
 ARTEFACTS = {
     "grids": Artefact(grids, grids=True),
@@ -178,11 +192,12 @@ ARTEFACTS = {
     "fig3": Artefact(_curves("fig3", 3), MLPS[:1], grids=True),
     "fig4": Artefact(fig4, MLPS[:1], grids=True),
     "fig5": Artefact(_boxes("fig5", "min_value"), MLPS, grids=True),
-    "fig6": Artefact(fig6, ("cifar10",)),
+    "fig6": Artefact(fig6, ("cifar10",), trainings=("cifar",)),
     "fig7": Artefact(_curves("fig7", CURVES), MLPS[:1], grids=True),
     "fig8": Artefact(_boxes("fig8", "final_value"), MLPS, grids=True),
     "tau-limit": Artefact(tau_limit, trainings=("limits",)),
     "convex": Artefact(convex, ("quadratic", "logistic")),
     "cvx-layer": Artefact(cvx_layer, trainings=tuple(LAYERS.values())),
+    "claims": Artefact(claims),
 }
 """By name, in the order in which they are made."""

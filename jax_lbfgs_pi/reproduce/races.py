@@ -10,9 +10,11 @@ from pathlib import Path
 from jax_lbfgs_pi.baselines import BASELINES, Competitor, policy_competitor
 from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_policy, policy_digest
 from jax_lbfgs_pi.reproduce.grids import tuned_competitors
 from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
+from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.tasks.suites import get_tasks
 
@@ -31,9 +33,11 @@ class Race:
     Attributes:
       name: of its folder.
       dataset: what the tasks are made of.
-      policies: the policies by the names they race under; the first is the favourite.
+      policies: shipped policies, or training runs of the reproduction, by the names they race
+        under; the favourite runs every task.
       against: the competitors that run every task.
-      beside: those that run the first `num_beside` tasks, where all would take too long.
+      beside: those that run the first `num_beside` tasks, as other policies than the favourite
+        do: all would take too long.
       size: of the MLP.
       split: `test`, or `train` for what is chosen by.
       num_tasks: how many tasks the full reproduction has.
@@ -80,8 +84,8 @@ RACES = {
             "mnist-4x800", "mnist", _PI, PAPERS, size=(4, 800), num_tasks=100, sketch=(1, 8),
         ),
         Race(
-            "cifar10", "cifar10", _PI | {"L-BFGS-π_C": "paper-cifar"}, PAPERS, num_tasks=100,
-            sketch=(3, 100),
+            "cifar10", "cifar10", _PI | {"L-BFGS-π_C": "cifar"}, PAPERS, num_tasks=100,
+            sketch=(1, 6),
         ),
         Race("quadratic", "quadratic", _PI, PAPERS, TODAYS, num_tasks=100, plateau_value=math.inf),
         Race("logistic", "logistic", _PI, PAPERS, TODAYS, num_tasks=100, plateau_value=math.inf),
@@ -96,23 +100,43 @@ def tasks_of(race: Race, num_tasks: int | None, data_dir: str | os.PathLike[str]
     return get_tasks(race.dataset, race.split, size=race.size, num_tasks=count, data_dir=data_dir)
 
 
-def competitors(race: Race, grids: Path) -> dict[str, tuple[Competitor, int]]:
+def policies_of(race: Race, out: Path) -> dict[str, Policy]:
+    """The policies of a race by the names they race under.
+
+    Args:
+      race: the race.
+      out: the folder of the reproduction, where its training runs are.
+
+    Raises:
+      ValueError: if a policy is not shipped, or its training has not been run.
+    """
+    return {
+        name: load_policy(policy_path(out, policy) if policy in TRAININGS else policy)
+        for name, policy in race.policies.items()
+    }
+
+
+def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
     """The competitors by name, and how many tasks each runs at most.
 
     Args:
       race: the race.
-      grids: the folder of the tuning grids, read if a tuned competitor takes part.
+      out: the folder of the reproduction; its tuning grids are read if a tuned competitor takes
+        part, its training runs if their policies do.
 
     Raises:
-      ValueError: if a policy is not shipped.
+      ValueError: if a policy is not there.
       FileNotFoundError: if a tuned competitor takes part and the grids have not been run.
     """
     known = dict(BASELINES)
     if any(name in _TUNED for name in race.beside):
-        known |= tuned_competitors(grids)
+        known |= tuned_competitors(out / "records")
     mine = {
-        name: (policy_competitor(name, load_policy(policy)), race.num_tasks)
-        for name, policy in race.policies.items()
+        name: (
+            policy_competitor(name, policy),
+            race.num_tasks if name == FAVOURITE else race.num_beside,
+        )
+        for name, policy in policies_of(race, out).items()
     }
     theirs = {name: (known[name], race.num_tasks) for name in race.against}
     return mine | theirs | {name: (known[name], race.num_beside) for name in race.beside}
@@ -145,8 +169,8 @@ def run_race(
     """
     count, max_iters = race.limits(num_tasks)
     folder = out / "records" / race.name
-    entrants = competitors(race, out / "records")
-    _claim(folder, race, max_iters)
+    entrants = competitors(race, out)
+    _claim(folder, race, max_iters, policies_of(race, out))
     records = RunFolder(folder)
     wanted = _wanted(entrants, range(shard[0], count, shard[1]))
     missing = [pair for pair in wanted if not records.has(*pair)]
@@ -166,7 +190,7 @@ def run_race(
 def count_runs(race: Race, out: Path, num_tasks: int | None, shard: tuple[int, int]) -> int:
     """How many runs a shard of a race has."""
     count, _ = race.limits(num_tasks)
-    entrants = competitors(race, out / "records")
+    entrants = competitors(race, out)
     return len(_wanted(entrants, range(shard[0], count, shard[1])))
 
 
@@ -176,9 +200,9 @@ def _wanted(
     return [(t, name) for t in tasks for name, (_, most) in entrants.items() if t < most]
 
 
-def _claim(folder: Path, race: Race, max_iters: int) -> None:
+def _claim(folder: Path, race: Race, max_iters: int, policies: dict[str, Policy]) -> None:
     """Refuses a folder with records that must not be mixed with these."""
-    digests = {name: policy_digest(load_policy(policy)) for name, policy in race.policies.items()}
+    digests = {name: policy_digest(policy) for name, policy in policies.items()}
     settings = {"race": race.name, "max_iters": max_iters, "tol": TOLERANCE}
     path = folder / "race.json"
     if path.is_file():

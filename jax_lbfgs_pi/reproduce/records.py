@@ -1,7 +1,8 @@
 """What is kept of a run: one row of numbers, from which tables and figures are made.
 
 A row stands in a file of its own, written whole or not at all, so a reproduction that was killed
-goes on with the run it was at. `merge` makes one table of them, which is what the repository ships.
+goes on with the run it was at. `RunFolder.pack` makes one table of them, which is what the
+repository ships; a folder can hold both.
 """
 
 import csv
@@ -10,6 +11,7 @@ import io
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ TARGETS = (
     *(Target("value", level) for level in VALUE_LEVELS),
 )
 COSTS = ("iterations", "num_evals", "seconds")
+CURVE = ("value", "seconds", "step_size")  # what is kept of a whole run
 PLATEAU_LEVEL = 1e-5  # a run whose gradient is below this, f not having fallen, is on a plateau
 
 Row = dict[str, Any]
@@ -68,20 +71,27 @@ def row_of(run: Run, task: int, optimizer: str, *, plateau_value: float) -> Row:
 
 
 class RunFolder:
-    """The rows of one race, a file for each run, and the whole curves of some."""
+    """The rows of one race, and the whole curves of some: a file for each run, or all in one."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Opens a folder, which need not exist.
+
+        Raises:
+          ValueError: if its table of packed rows is damaged.
+        """
         self.folder = Path(folder)
+        self._table, self._curves = self.folder / "runs.csv.gz", self.folder / "curves.npz"
+        rows = read_table(self._table) if self._table.is_file() else []
+        self._packed = {(row["task"], row["optimizer"]): row for row in rows}
 
     def _path(self, task: int, optimizer: str, suffix: str) -> Path:
-        return (
-            self.folder
-            / "".join(c if c.isalnum() else "_" for c in optimizer)
-            / (f"{task:04d}{suffix}")
-        )
+        name = "".join(c if c.isalnum() else "_" for c in optimizer)
+        return self.folder / name / f"{task:04d}{suffix}"
 
     def has(self, task: int, optimizer: str) -> bool:
         """Whether the run is there, whole."""
+        if (task, optimizer) in self._packed:
+            return True
         try:
             return json.loads(self._path(task, optimizer, ".json").read_text())["task"] == task
         except (OSError, ValueError, KeyError, TypeError):
@@ -91,24 +101,52 @@ class RunFolder:
         """Writes a run's row, and before it, if asked for, its curve."""
         task, optimizer = row["task"], row["optimizer"]
         if curve:
-            buffer = io.BytesIO()
-            arrays = {"value": run.value, "seconds": run.seconds, "step_size": run.step_size}
-            np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-            write_atomically(self._path(task, optimizer, ".npz"), buffer.getvalue())
+            arrays = {name: getattr(run, name).astype(np.float32) for name in CURVE}
+            _save_arrays(self._path(task, optimizer, ".npz"), arrays)
         write_atomically(self._path(task, optimizer, ".json"), json.dumps(row))
 
     def rows(self) -> list[Row]:
         """All rows, by task and optimizer."""
-        rows = [json.loads(path.read_text()) for path in self.folder.glob("*/*.json")]
-        return sorted(rows, key=lambda row: (row["task"], row["optimizer"]))
+        loose = (json.loads(path.read_text()) for path in self.folder.glob("*/*.json"))
+        rows = self._packed | {(row["task"], row["optimizer"]): row for row in loose}
+        return [rows[key] for key in sorted(rows)]
 
     def curve(self, task: int, optimizer: str) -> dict[str, np.ndarray] | None:
         """`value`, `seconds` and `step_size` at every iterate; None if they were not kept."""
         path = self._path(task, optimizer, ".npz")
-        if not path.is_file():
+        if path.is_file():
+            with np.load(path) as file:
+                return {name: file[name] for name in CURVE}
+        if not self._curves.is_file():
             return None
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files}
+        with np.load(self._curves) as file:
+            names = {name: f"{optimizer}/{task}/{name}" for name in CURVE}
+            if names["value"] not in file.files:
+                return None
+            return {name: file[key] for name, key in names.items()}
+
+    def pack(self) -> None:
+        """Puts all rows and all curves into one file each, and takes the single files away."""
+        rows = self.rows()
+        curves: dict[str, np.ndarray] = {}
+        for task, optimizer in ((row["task"], row["optimizer"]) for row in rows):
+            curve = self.curve(task, optimizer) or {}
+            curves |= {f"{optimizer}/{task}/{name}": array for name, array in curve.items()}
+        if rows:
+            write_table(rows, self._table)
+        if curves:
+            _save_arrays(self._curves, curves)
+        for path in (*self.folder.glob("*/*.json"), *self.folder.glob("*/*.npz")):
+            path.unlink()
+        for path in self.folder.glob("*/"):
+            path.rmdir()
+        self._packed = {(row["task"], row["optimizer"]): row for row in rows}
+
+
+def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomically(path, buffer.getvalue())
 
 
 def write_table(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
@@ -122,13 +160,22 @@ def write_table(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
 
 
 def read_table(path: str | os.PathLike[str]) -> list[Row]:
-    """Reads what `write_table` wrote."""
-    text = gzip.decompress(Path(path).read_bytes()).decode()
-    words = ("optimizer",)
-    return [
-        {name: cell if name in words else _number(cell) for name, cell in row.items()}
-        for row in csv.DictReader(io.StringIO(text))
-    ]
+    """Reads what `write_table` wrote.
+
+    Raises:
+      ValueError: if the file is damaged.
+    """
+    try:
+        text = gzip.decompress(Path(path).read_bytes()).decode()
+        return [
+            {name: cell if name == "optimizer" else _number(cell) for name, cell in row.items()}
+            for row in csv.DictReader(io.StringIO(text))
+        ]
+    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
+        raise ValueError(
+            f"The records in {str(path)!r} are damaged: restore the file, or delete it and run "
+            f"the race again."
+        ) from error
 
 
 def _short(value: Any) -> Any:

@@ -59,6 +59,8 @@ def number(value: float, digits: int = 3) -> str:
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
+    if 0 < abs(value) < 1e-3 or abs(value) >= 1e6:
+        return f"{value:.{digits - 1}e}"
     return np.format_float_positional(value, digits, unique=True, fractional=False, trim="-")
 
 

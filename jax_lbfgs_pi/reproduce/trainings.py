@@ -1,4 +1,4 @@
-"""The training runs of the reproduction: learned limits, and what differentiates the clip."""
+"""The training runs of the reproduction: learned limits, the clip layers, π_C."""
 
 import dataclasses
 import functools
@@ -11,28 +11,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lbfgs_pi.clip import clip_autodiff, clip_cvx, clip_implicit, clip_straight_through
-from jax_lbfgs_pi.pretrained import save_policy
+from jax_lbfgs_pi.pretrained import load_policy, save_policy
 from jax_lbfgs_pi.tasks.suites import get_tasks
 from jax_lbfgs_pi.training import meta_train
 from jax_lbfgs_pi.training.config import MetaTrainConfig
 from jax_lbfgs_pi.training.log import MetaTrainLog, OuterRecord, read_log
 
-NUM_TASKS = 60
-
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A training run: its name, its settings, and the same for a reproduction of the form alone."""
+    """A training run of the reproduction.
+
+    Attributes:
+      name: of its folder.
+      config: its settings.
+      dataset: what the tasks are made of.
+      num_tasks: how many.
+      start: the shipped policy that it goes on from; None for a new one.
+      sketch: what is changed where `--tasks` asks for fewer than ten: the run's form.
+    """
 
     name: str
     config: MetaTrainConfig
-    sketch: MetaTrainConfig
+    dataset: str = "mnist"
+    num_tasks: int = 60
+    start: str | None = None
+    sketch: dict[str, int] = dataclasses.field(
+        default_factory=lambda: {"num_epochs": 1, "unrolls_per_start": 2}
+    )
 
-    @classmethod
-    def of(cls, name: str, config: MetaTrainConfig) -> "Training":
-        """With a sketch of one epoch and two unrolls of a task."""
-        sketch = dataclasses.replace(config, num_epochs=1, unrolls_per_start=2)
-        return cls(name, config, sketch)
+    def settings(self, num_tasks: int | None) -> tuple[MetaTrainConfig, int]:
+        """The settings, and the number of tasks, under `--tasks num_tasks`."""
+        if num_tasks is None or num_tasks >= 10:
+            return self.config, self.num_tasks
+        return dataclasses.replace(self.config, **self.sketch), num_tasks
 
 
 _LAYERS = ("cvx", "implicit", "clip", "straight_through")
@@ -40,20 +52,27 @@ _LAYERS = ("cvx", "implicit", "clip", "straight_through")
 TRAININGS = {
     training.name: training
     for training in (
-        Training.of("limits", MetaTrainConfig(clip_layer="implicit", learn_limits=True)),
-        *(Training.of(f"layer-{x}", MetaTrainConfig(clip_layer=x, num_epochs=5)) for x in _LAYERS),
+        Training("limits", MetaTrainConfig(clip_layer="implicit", learn_limits=True)),
+        *(Training(f"layer-{x}", MetaTrainConfig(clip_layer=x, num_epochs=5)) for x in _LAYERS),
+        Training(
+            "cifar",
+            MetaTrainConfig(num_epochs=10),
+            dataset="cifar10",
+            num_tasks=10,
+            start="paper-mnist",
+            # A convolution in float64 takes seconds on a CPU.
+            sketch={"num_epochs": 1, "unrolls_per_start": 1, "unroll_length": 5},
+        ),
     )
 }
-"""All with the preset `paper` on MNIST, but for the settings that are their subject."""
+"""All with the preset `paper`, but for the settings that are their subject. `cifar` makes π_C."""
 
 LAYERS = {layer: f"layer-{layer}" for layer in _LAYERS}
 
 
-def settings_of(training: Training, num_tasks: int | None) -> tuple[MetaTrainConfig, int]:
-    """The settings, and the number of tasks, under `--tasks num_tasks`."""
-    if num_tasks is None or num_tasks >= 10:
-        return training.config, NUM_TASKS
-    return training.sketch, num_tasks
+def policy_path(out: Path, training: str) -> Path:
+    """Where a training run leaves its policy."""
+    return out / "trainings" / training / "policy.safetensors"
 
 
 def run_training(
@@ -65,13 +84,16 @@ def run_training(
     on_step: Callable[[OuterRecord], None] | None = None,
 ) -> MetaTrainLog:
     """Trains, or goes on, or reads the log if it is all there; the policy is written beside it."""
-    folder = out / "trainings" / training.name
-    if (folder / "policy.safetensors").is_file():
-        return read_log(folder)
-    config, count = settings_of(training, num_tasks)
-    tasks = get_tasks("mnist", "train", num_tasks=count, data_dir=data_dir)
-    policy, log = meta_train(tasks, config, checkpoint_dir=folder, on_step=on_step)
-    save_policy(policy, folder / "policy")
+    path = policy_path(out, training.name)
+    if path.is_file():
+        return read_log(path.parent)
+    config, count = training.settings(num_tasks)
+    tasks = get_tasks(training.dataset, "train", num_tasks=count, data_dir=data_dir)
+    start = None if training.start is None else load_policy(training.start)
+    policy, log = meta_train(
+        tasks, config, policy=start, checkpoint_dir=path.parent, on_step=on_step
+    )
+    save_policy(policy, path)
     return log
 
 
