@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--pack", action="store_true",
-        help="put all records into one file for each race, as the repository ships them",
+        help="put the records of each race into one file and drop checkpoints, as what is shipped",
     )  # fmt: skip
     parser.add_argument(
         "--data-dir", metavar="DIR",
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jax_lbfgs_pi.files import write_atomically
     from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS, MLPS
     from jax_lbfgs_pi.reproduce.records import RunFolder
+    from jax_lbfgs_pi.reproduce.trainings import pack_trainings
 
     names = list(ARTEFACTS) if args.what in ([], ["all"]) else args.what
     unknown = [name for name in names if name not in ARTEFACTS]
@@ -98,6 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.pack:
         for folder in sorted((args.out / "records").glob("*/")):
             RunFolder(folder).pack()
+        pack_trainings(args.out)
     summary = {"artefacts": made, "tasks": args.tasks, "provenance": provenance()}
     write_atomically(args.out / "summary.json", json.dumps(summary, indent=2))
     out.print(f"Tables and figures: {args.out}", soft_wrap=True)

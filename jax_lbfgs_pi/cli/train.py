@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     summary = train(tasks, config, args.out, policy=policy)
     out = console(args)
     out.print(epoch_table(summary))
-    out.print(f"Policy, log and figure: {args.out}", soft_wrap=True)
+    out.print(f"Policy, card, log and figure: {args.out}", soft_wrap=True)
     advice = f"lbfgs-pi race --dataset {args.dataset} --policy {summary['policy']}"
     out.print(f"Race it: {advice}", soft_wrap=True)
     return summary
@@ -75,6 +75,7 @@ def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[
     from jax_lbfgs_pi.files import write_atomically
     from jax_lbfgs_pi.pretrained import save_policy
     from jax_lbfgs_pi.training import meta_train
+    from jax_lbfgs_pi.training.card import training_card
     from jax_lbfgs_pi.training.log import as_json, nanmean
 
     groups = -(-len(tasks) // config.tasks_per_step)
@@ -118,6 +119,9 @@ def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[
         "provenance": provenance(),
     }
     write_atomically(folder / "summary.json", json.dumps(summary, indent=2))
+    about = summary["provenance"]
+    card = training_card(folder.name, tasks.name, len(tasks), config, log, about)
+    write_atomically(folder / "policy.md", card)
     return summary
 
 

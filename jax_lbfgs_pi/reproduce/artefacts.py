@@ -138,7 +138,7 @@ def grids(out: Path, races: Sequence[str]) -> list[Path]:
     ]
     header = ["", "evals to ‖g‖<1e-5", "to 1e-4", "to 1e-3", "mean least f"]
     num = len(records.tasks(next(iter(best))))
-    title = f"Tuning grids of §6 on {num} training tasks: means, 800 where a target is not met"
+    title = f"Tuning grids of §6, {num} training tasks: means, 800 for targets missed and plateaus"
     return _write(out, "grids", [Table(title, header, rows)])
 
 

@@ -73,13 +73,14 @@ def run_grids(
 def score(records: Records, name: str) -> tuple[float, ...]:
     """What a setting is judged by, less is better.
 
-    The mean over tasks of the evaluations to ‖g‖ < 1e-5, 800 where it is not reached; then the
-    same for 1e-4 and 1e-3; then the mean least f.
+    The mean over tasks of the evaluations to ‖g‖ < 1e-5, 800 where it is not reached, or is on a
+    plateau where nothing was learned; then the same for 1e-4 and 1e-3; then the mean least f.
     """
     tasks = records.tasks(name)
+    plateau, least = (records.column(name, column, tasks) for column in ("plateau", "min_value"))
     costs = (records.column(name, hit(target, "num_evals"), tasks) for target in CRITERIA)
-    least = records.column(name, "min_value", tasks)
-    return (*(float(np.mean(np.minimum(cost, 800.0))) for cost in costs), float(np.mean(least)))
+    counted = (np.where(plateau == 1, 800.0, np.minimum(cost, 800.0)) for cost in costs)
+    return (*(float(np.mean(cost)) for cost in counted), float(np.mean(least)))
 
 
 def best_settings(records: Records) -> dict[str, str]:

@@ -144,7 +144,9 @@ def boxes(
             )
             del drawn
         axes.axhline(0.0, color="0.4", linewidth=0.8)
-        axes.set_yscale("symlog", linthresh=1.0)
+        if np.max(np.abs(axes.get_ylim())) > 1.0:
+            axes.set_yscale("symlog", linthresh=1.0)
+            axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xticks(np.arange(len(against)), against, rotation=20, ha="right")
         finish_axes(axes, title=title)
         if len(policies) > 1:

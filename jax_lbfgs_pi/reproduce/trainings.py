@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from jax_lbfgs_pi.pretrained import load_policy, save_policy
 from jax_lbfgs_pi.tasks.suites import get_tasks
 from jax_lbfgs_pi.training import meta_train
 from jax_lbfgs_pi.training.config import MetaTrainConfig
-from jax_lbfgs_pi.training.log import MetaTrainLog, OuterRecord, read_log
+from jax_lbfgs_pi.training.log import MetaTrainLog, OuterRecord, pack_log, read_log
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,15 @@ LAYERS = {layer: f"layer-{layer}" for layer in _LAYERS}
 def policy_path(out: Path, training: str) -> Path:
     """Where a training run leaves its policy."""
     return out / "trainings" / training / "policy.safetensors"
+
+
+def pack_trainings(out: Path) -> None:
+    """Compresses the logs of all runs that have ended, and drops their checkpoints."""
+    for name in TRAININGS:
+        path = policy_path(out, name)
+        if path.is_file():
+            pack_log(path.parent)
+            shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)
 
 
 def run_training(

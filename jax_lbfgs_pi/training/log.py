@@ -1,6 +1,7 @@
 """The log of a meta-training run: one record for each outer step, a line of JSON each."""
 
 import dataclasses
+import gzip
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from jax_lbfgs_pi.files import write_atomically
+
+PACKED = "log.jsonl.gz"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,23 +110,37 @@ def _line(record: OuterRecord) -> str:
 
 
 def read_log(folder: str | os.PathLike[str], *, before_step: int | None = None) -> MetaTrainLog:
-    """Reads `log.jsonl` in `folder`, up to the first line that a killed process left unfinished.
+    """Reads the log in `folder`, up to the first line that a killed process left unfinished.
+
+    That is `log.jsonl`, or else what `pack_log` made of it.
 
     Args:
       folder: a folder that `meta_train` wrote.
       before_step: if given, later records are left out.
     """
     log = MetaTrainLog()
-    path = Path(folder) / "log.jsonl"
-    if not path.is_file():
+    path, packed = Path(folder) / "log.jsonl", Path(folder) / PACKED
+    if path.is_file():
+        text = path.read_text()
+    elif packed.is_file():
+        text = gzip.decompress(packed.read_bytes()).decode()
+    else:
         return log
-    for line in path.read_text().splitlines():
+    for line in text.splitlines():
         fields = _parse(line)
         if fields is None or (before_step is not None and fields["step"] >= before_step):
             break
         fields |= {k: float("nan") for k, v in fields.items() if v is None}
         log.records.append(OuterRecord(**fields))
     return log
+
+
+def pack_log(folder: str | os.PathLike[str]) -> None:
+    """Compresses the log of a run that has ended; the same bytes for the same log."""
+    path = Path(folder) / "log.jsonl"
+    if path.is_file():
+        write_atomically(path.with_name(PACKED), gzip.compress(path.read_bytes(), mtime=0))
+        path.unlink()
 
 
 def _parse(line: str) -> Any:
