@@ -70,13 +70,13 @@ class Race:
 
 
 _PI = {FAVOURITE: "paper-mnist"}
-_SEEDS = {f"{FAVOURITE}, seed {seed}": f"paper-mnist-seed{seed}" for seed in (1, 2)}
+_OTHERS = {f"{FAVOURITE}, 5 epochs": "paper-mnist-5"}  # the same training with other luck
 _TUNED = ("ADAM, tuned", "RMSProp, tuned", "L-BFGS-BTLS, tuned")
 
 RACES = {
     race.name: race
     for race in (
-        Race("mnist-1x20", "mnist", _PI | _SEEDS, PAPERS, beside=(*TODAYS, *_TUNED)),
+        Race("mnist-1x20", "mnist", _PI | _OTHERS, PAPERS, beside=(*TODAYS, *_TUNED)),
         Race(
             "mnist-2x400", "mnist", _PI, PAPERS, size=(2, 400), num_tasks=100, sketch=(2, 20),
         ),
