@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from jax_lbfgs_pi.evaluation.figures import BAR, finish_axes, line_style
 from jax_lbfgs_pi.evaluation.statistics import Target
@@ -106,8 +107,13 @@ def _scatter_panel(axes: Axes, mine: np.ndarray, theirs: np.ndarray) -> None:
     axes.axvspan(high, high * edge**3, color="0.92", zorder=0)
     axes.axhspan(high, high * edge**3, color="0.92", zorder=0)
     axes.set(xlim=(low, high * edge**3), ylim=(low, high * edge**3))
-    for place in (axes.text(beyond, low * 1.05, "∞"), axes.text(low * 1.02, beyond, "∞")):
-        place.set(ha="center", va="center", fontsize=8)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_locator(NullLocator())
+    axes.tick_params(labelsize=8)
+    axes.text(beyond, low * edge**0.3, "∞", ha="center", va="bottom", fontsize=9)
+    axes.text(low * edge**0.3, beyond, "∞", ha="left", va="center", fontsize=9)
     both = np.isinf(mine) & np.isinf(theirs)
     if both.any():
         axes.text(beyond, beyond, str(int(both.sum())), ha="center", va="center", fontsize=8)

@@ -62,7 +62,7 @@ TRAININGS = {
             num_tasks=10,
             start="paper-mnist",
             # A convolution in float64 takes seconds on a CPU.
-            sketch={"num_epochs": 1, "unrolls_per_start": 1, "unroll_length": 5},
+            sketch={"num_epochs": 1, "unrolls_per_start": 1, "unroll_length": 2},
         ),
     )
 }
