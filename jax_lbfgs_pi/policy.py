@@ -81,7 +81,7 @@ class StepSizePolicy(nn.Module):
       tau_min: τ_m, the least log-step.
       tau_max: τ_M, the greatest log-step.
       learn_limits: whether τ_m and τ_M are parameters, starting from the values above.
-      clip_layer: how the clip is differentiated: `cvx`, `implicit` or `clip`.
+      clip_layer: how the clip is differentiated: a name of `CLIP_LAYERS`.
     """
 
     width: int = 6

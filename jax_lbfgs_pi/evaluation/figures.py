@@ -126,7 +126,7 @@ def loss_curve(losses: np.ndarray, epochs: np.ndarray, title: str) -> Figure:
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     steps = np.arange(len(losses))
-    axes.semilogy(steps, losses, ".", color=_COLOURS[2], markersize=3, label="outer step")
+    axes.plot(steps, losses, ".", color=_COLOURS[2], markersize=4, label="outer step")
     centres = [steps[epochs == e].mean() for e in np.unique(epochs)]
     medians = [
         np.median(_finite(losses[epochs == e]))
@@ -134,7 +134,9 @@ def loss_curve(losses: np.ndarray, epochs: np.ndarray, title: str) -> Figure:
         else np.nan
         for e in np.unique(epochs)
     ]
-    axes.semilogy(centres, medians, "o-", color=_COLOURS[0], markersize=4, label="epoch median")
+    axes.plot(centres, medians, "o-", color=_COLOURS[0], markersize=4, label="epoch median")
+    if np.all(_finite(losses) > 0):  # a mean logarithm may be negative
+        axes.set_yscale("log")
     axes.legend(frameon=False)
     finish_axes(axes, xlabel="outer step", ylabel="loss F", title=title)
     return figure

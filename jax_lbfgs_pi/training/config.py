@@ -45,7 +45,7 @@ class MetaTrainConfig:
       tasks_per_step: tasks mapped over in one outer step; their θ-gradients are averaged.
       memory_size: m of the inner L-BFGS.
       keep_memory: whether the curvature pairs survive from one outer step to the next, detached.
-      clip_layer: how the clip is differentiated: `cvx`, `implicit` or `clip`.
+      clip_layer: how the clip is differentiated: a name of `CLIP_LAYERS`.
       loss: `sum` (the paper's Σ f(x_k)) or `mean_log`.
       freeze_grads: whether backpropagation takes the inner gradients as constants, as the paper
         does; false follows the true derivative of F.
