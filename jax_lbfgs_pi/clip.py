@@ -13,9 +13,9 @@ from:
               the true one, for comparison.
 
 At a strictly active bound the true derivative with respect to u1 and u2 is 0. `cvx` returns 0 plus
-solver noise (less than 1e-4 of the free gradient), from some 1e-5 before the bound on; the "heuristic
-quantity" of the paper's §4 exists only at the bound, or within solver tolerance of it. Exactly at the
-bound `clip` halves the free derivative, and `implicit` gives 0.
+solver noise (less than 1e-4 of the free gradient), from some 1e-5 before the bound on; the
+"heuristic quantity" of the paper's §4 exists only at the bound, or within solver tolerance of it.
+Exactly at the bound `clip` halves the free derivative, and `implicit` gives 0.
 """
 
 import functools

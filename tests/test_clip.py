@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_lbfgs_pi.clip import CLIP_LAYERS, clip_autodiff, clip_cvx, clip_implicit, get_clip_layer
+from jax_lbfgs_pi.clip import (
+    CLIP_LAYERS,
+    clip_autodiff,
+    clip_cvx,
+    clip_implicit,
+    clip_straight_through,
+    get_clip_layer,
+)
 
 TAU_MIN, TAU_MAX = -3.0, 0.0
 
@@ -56,7 +63,7 @@ def test_a_bound_that_is_active_moves_the_step(layer):
     np.testing.assert_array_equal(high, (sigma > TAU_MAX).astype(float))
 
 
-@pytest.mark.parametrize("name", ["implicit", "clip"])
+@pytest.mark.parametrize("name", ["implicit", "clip", "straight_through"])
 def test_zero_u2_is_guarded(name):
     with jax.debug_nans(True):
         value, grads = jax.value_and_grad(CLIP_LAYERS[name], argnums=(0, 1))(
@@ -64,6 +71,56 @@ def test_zero_u2_is_guarded(name):
         )
     assert float(value) == 0.0
     assert all(np.isfinite(g).all() for g in grads)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-3, 1.0, 1e3, 1e200])
+def test_straight_through_has_the_value_of_the_clip_and_the_derivative_of_none(scale):
+    """∂σ/∂u1 = u2/b and ∂σ/∂u2 = (u1 - 2σu2)/b on both sides of both bounds."""
+    u1, u2, sigma = vectors(scale)
+    value, (d1, d2) = jax.jit(
+        jax.vmap(
+            jax.value_and_grad(
+                lambda a, b: clip_straight_through(a, b, TAU_MIN, TAU_MAX), argnums=(0, 1)
+            )
+        )
+    )(u1, u2)
+    np.testing.assert_allclose(value, np.clip(sigma, TAU_MIN, TAU_MAX), rtol=1e-9, atol=1e-12)
+    w1, w2 = np.asarray(u1) / scale, np.asarray(u2) / scale
+    b = np.sum(w2 * w2, 1)[:, None]
+    np.testing.assert_allclose(d1 * scale, w2 / b, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(d2 * scale, (w1 - 2 * sigma[:, None] * w2) / b, rtol=1e-8, atol=1e-9)
+    assert np.sum(sigma < TAU_MIN) > 5
+    assert np.sum(sigma > TAU_MAX) > 5
+
+
+def test_straight_through_has_the_differences_of_the_projection():
+    """Of σ by NumPy, at a step that a bound cuts off."""
+    u1, u2 = 5.0 * np.arange(1.0, 7.0), np.array([1.0, 2.0, -1.0, 0.5, 3.0, 1.0])
+    assert u1 @ u2 / (u2 @ u2) > 1.0
+    gradient = jax.grad(clip_straight_through)(jnp.array(u1), jnp.array(u2), TAU_MIN, TAU_MAX)
+    for j, step in enumerate(1e-6 * np.eye(6)):
+        plus, minus = ((u1 + sign * step) @ u2 / (u2 @ u2) for sign in (1, -1))
+        assert abs((plus - minus) / 2e-6 - float(gradient[j])) < 1e-8
+
+
+def test_straight_through_leaves_its_bounds_alone():
+    u1, u2, _ = vectors()
+    low, high = jax.vmap(jax.grad(clip_straight_through, argnums=(2, 3)), (0, 0, None, None))(
+        u1, u2, TAU_MIN, TAU_MAX
+    )
+    np.testing.assert_array_equal(low, np.zeros(60))
+    np.testing.assert_array_equal(high, np.zeros(60))
+
+
+@pytest.mark.parametrize("name", ["implicit", "clip", "straight_through", "cvx"])
+@pytest.mark.parametrize("sigma", [1e8 / 7, -1e8 / 7, 1e17, -1e17, -1e100])
+def test_far_beyond_a_bound_the_value_is_still_the_bound(name, sigma, request):
+    """All layers have one value: where u2 is small σ is huge."""
+    if name == "cvx":
+        request.getfixturevalue("cvx")
+    u2 = jnp.array([0.4, -0.3, 0.5, 0.2, -0.1, 0.6])
+    tau = CLIP_LAYERS[name](sigma * u2, u2, jnp.array(TAU_MIN), jnp.array(TAU_MAX))
+    assert abs(float(tau) - np.clip(sigma, TAU_MIN, TAU_MAX)) < 1e-12
 
 
 def test_implicit_has_the_derivative_of_finite_differences():
@@ -199,6 +256,41 @@ def test_moreaus_active_set_mode_would_have_failed(cvx):
     forward, gradient, strict = compare(active_set)
     assert forward < 1e-5
     assert gradient[strict].max() > 1e-2
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_diffcp_has_the_value_and_the_derivative_of_the_closed_form(cvx, scale):
+    """Eagerly: the solver that the paper's authors had."""
+    u1, u2, sigma = vectors(scale, num=12, seed=3)
+    inside = (sigma > TAU_MIN) & (sigma < TAU_MAX)
+    assert 2 < inside.sum() < 10
+    layer = jax.value_and_grad(lambda a, b: clip_cvx(a, b, TAU_MIN, TAU_MAX, "DIFFCP"), (0, 1))
+    for a, b, s, free in zip(np.asarray(u1), np.asarray(u2), sigma, inside, strict=True):
+        tau, (d1, d2) = layer(jnp.array(a), jnp.array(b))
+        assert abs(float(tau) - np.clip(s, TAU_MIN, TAU_MAX)) < 1e-6
+        norm = b @ b
+        for gradient, expected in ((d1, b / norm), (d2, (a - 2 * s * b) / norm)):
+            # At an active bound the true derivative is 0: this solver's noise is 3e-4 there.
+            error = np.linalg.norm(gradient - (expected if free else 0.0))
+            assert error < (1e-4 if free else 1e-3) * np.linalg.norm(expected)
+
+
+def test_diffcp_moves_with_an_active_bound(cvx):
+    u1, u2, sigma = vectors(num=6, seed=3)
+    assert {int(s > TAU_MAX) - int(s < TAU_MIN) for s in sigma} == {-1, 0, 1}
+    for a, b, s in zip(u1, u2, sigma, strict=True):
+        low, high = jax.grad(clip_cvx, (2, 3))(
+            a, b, jnp.array(TAU_MIN), jnp.array(TAU_MAX), "DIFFCP"
+        )
+        assert abs(float(low) - (s < TAU_MIN)) < 1e-3
+        assert abs(float(high) - (s > TAU_MAX)) < 1e-3
+
+
+def test_diffcp_cannot_be_traced(cvx):
+    """As `clip_cvx` says. If this fails, it can, and the docs should no longer say so."""
+    u1, u2, _ = vectors(num=1)
+    with pytest.raises(jax.errors.TracerArrayConversionError):
+        jax.jit(lambda a: clip_cvx(a, u2[0], -3.0, 0.0, "DIFFCP"))(u1[0])
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])

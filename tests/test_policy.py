@@ -122,6 +122,30 @@ def test_learned_limits_are_parameters_and_move_the_step():
     assert any(active)
 
 
+def test_fixed_limits_are_the_networks():
+    assert lp.init_policy(jax.random.key(0)).limits == (-3.0, 0.0)
+    policy = lp.init_policy(jax.random.key(0), tau_min=-2.5, tau_max=0.7)
+    assert policy.limits == (-2.5, 0.7)
+    assert lp.cosine_policy().limits == (-3.0, 0.0)
+
+
+def test_learned_limits_are_the_parameters():
+    policy = lp.cosine_policy(learn_limits=True, tau_min=-2.5, tau_max=0.75)
+    assert policy.limits == (-2.5, 0.75)  # where they start
+    V = np.random.default_rng(0).normal(size=(7, 4))
+    V[:, 0] = -V[:, 1]  # along -g, whose cosine is 1
+    W = V.copy()
+    W[:, 0] += 50.0 * np.cross(V[:3, 1], V[:3, 2]) @ np.eye(3, 7)  # and almost across it
+    for layer in ("implicit", "clip"):
+        params = {**policy.params["params"], "tau_min": jnp.array(-1.5), "tau_max": jnp.array(-0.5)}
+        moved = policy.replace(params={"params": params}).with_clip_layer(layer)
+        assert moved.limits == (-1.5, -0.5)
+        assert all(type(limit) is float for limit in moved.limits)
+        # And they are the limits of its steps.
+        np.testing.assert_allclose(moved(products_of(V)), np.exp(-0.5), rtol=1e-12)
+        np.testing.assert_allclose(moved(products_of(W)), np.exp(-1.5), rtol=1e-12)
+
+
 def test_limits_that_crossed_still_give_a_step():
     policy = lp.init_policy(jax.random.key(0), learn_limits=True)
     params = {**policy.params["params"], "tau_min": jnp.array(1.0), "tau_max": jnp.array(-1.0)}
