@@ -95,6 +95,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             out.print(f"{name:<10} not made: no records in {args.out}", soft_wrap=True)
             continue
         made[name] = [path.name for path in ARTEFACTS[name].make(args.out, there)]
+        if not made[name]:
+            out.print(f"{name:<10} not made: its tasks have not been run", soft_wrap=True)
+            continue
         out.print(f"{name:<10} {' '.join(made[name])}", soft_wrap=True)
     if args.pack:
         for folder in sorted((args.out / "records").glob("*/")):

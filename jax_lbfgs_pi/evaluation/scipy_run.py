@@ -41,9 +41,13 @@ def _run(value_and_grad: Callable, tol: float, data: Any, x0: Any, max_iters: in
     rows: list[tuple[float, float, int, float]] = []
     trials: list[tuple[np.ndarray, float, float, float]] = []  # since the last iterate
     num_evals = 0
+    first: tuple[float, np.ndarray] | None = None
 
     def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        nonlocal num_evals
+        nonlocal num_evals, first
+        if first is not None:  # SciPy begins with x0, which is known
+            known, first = first, None
+            return known
         value, grads = jax.device_get(value_and_grad(x, data))
         num_evals += 1
         trial = (float(value), float(np.linalg.norm(grads)), time.perf_counter() - began)
@@ -61,6 +65,10 @@ def _run(value_and_grad: Callable, tol: float, data: Any, x0: Any, max_iters: in
             raise StopIteration
 
     began = time.perf_counter()
+    start = objective(np.asarray(flat, float))
+    if rows[0][1] < tol or max_iters == 0:
+        return _as_run(rows, tol)
+    first = start
     scipy.optimize.minimize(
         objective,
         np.asarray(flat, float),
@@ -75,6 +83,10 @@ def _run(value_and_grad: Callable, tol: float, data: Any, x0: Any, max_iters: in
             "gtol": 0.0,
         },
     )
+    return _as_run(rows, tol)
+
+
+def _as_run(rows: list[tuple[float, float, int, float]], tol: float) -> Run:
     values, norms, evals, seconds = (np.asarray(column) for column in zip(*rows, strict=True))
     return Run(
         value=values,

@@ -11,7 +11,7 @@ from jax_lbfgs_pi.evaluation.statistics import Target
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import plots, tables, training_plots
 from jax_lbfgs_pi.reproduce.claims import claims_table
-from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, score
+from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, complete, score
 from jax_lbfgs_pi.reproduce.races import CURVES, FAVOURITE, PAPERS, RACES
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder
 from jax_lbfgs_pi.reproduce.tables import TABLE1_LEVELS, Table, markdown
@@ -68,8 +68,10 @@ def table1(out: Path, races: Sequence[str]) -> list[Path]:
 def _curves(name: str, num: int) -> Callable[[Path, Sequence[str]], list[Path]]:
     def make(out: Path, races: Sequence[str]) -> list[Path]:
         folder = RunFolder(out / "records" / races[0])
-        there = records_of(out, races[0]).tasks(FAVOURITE)
-        figure = plots.curves(folder, [t for t in there if t < num], (FAVOURITE, *PAPERS))
+        tasks = [t for t in records_of(out, races[0]).tasks(FAVOURITE) if t < num]
+        if not tasks:
+            return []
+        figure = plots.curves(folder, tasks, (FAVOURITE, *PAPERS))
         return [save_figure(figure, out / f"{name}.png")]
 
     return make
@@ -181,9 +183,10 @@ class Artefact:
     def there(self, out: Path, races: Sequence[str]) -> list[str] | None:
         """Those of the races that have records; None if something is missing that it must have."""
         found = [race for race in races if RunFolder(out / "records" / race).rows()]
-        tuned = not self.grids or self.races or RunFolder(out / "records" / "grids").rows()
+        tuned = Records(RunFolder(out / "records" / "grids").rows())
+        ready = bool(self.races) or not self.grids or complete(tuned)
         logs = all(read_log(out / "trainings" / name).records for name in self.trainings)
-        return found if tuned and logs and bool(found) == bool(self.races) else None
+        return found if ready and logs and bool(found) == bool(self.races) else None
 
 
 ARTEFACTS = {

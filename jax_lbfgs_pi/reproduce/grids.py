@@ -90,6 +90,12 @@ def score(records: Records, name: str) -> tuple[float, ...]:
     return (*(float(np.mean(cost)) for cost in counted), float(np.mean(least)))
 
 
+def complete(records: Records) -> bool:
+    """Whether all settings have run, on the same tasks."""
+    ran = [records.tasks(name) for grid in GRIDS.values() for name in grid]
+    return bool(ran[0]) and all(tasks == ran[0] for tasks in ran)
+
+
 def best_settings(records: Records) -> dict[str, str]:
     """The best setting of each optimizer."""
     return {
@@ -104,13 +110,13 @@ def tuned_competitors(records_folder: Path) -> dict[str, Competitor]:
     Raises:
       FileNotFoundError: if the grids have not been run.
     """
-    rows = RunFolder(records_folder / NAME).rows()
-    if len({row["optimizer"] for row in rows}) < sum(map(len, GRIDS.values())):
+    records = Records(RunFolder(records_folder / NAME).rows())
+    if not complete(records):
         raise FileNotFoundError(
             "The tuned competitors need the tuning grids: run `lbfgs-pi reproduce grids` with the "
             "same --out first."
         )
-    best = best_settings(Records(rows))
+    best = best_settings(records)
     return {
         f"{optimizer}, tuned": Competitor(f"{optimizer}, tuned", GRIDS[optimizer][setting].make)
         for optimizer, setting in best.items()

@@ -146,9 +146,9 @@ def boxes(
                 patch_artist=True,
                 flierprops={"marker": ".", "markersize": 2, "alpha": 0.4},
                 medianprops={"color": BAR[0], "linewidth": 1.6},
-                boxprops={"facecolor": BAR[1 + j], "alpha": 0.8, "label": policy},
+                boxprops={"facecolor": BAR[1 + j], "alpha": 0.8},
             )
-            del drawn
+            drawn["boxes"][0].set_label(policy)
         axes.axhline(0.0, color="0.4", linewidth=0.8)
         if np.max(np.abs(axes.get_ylim())) > 1.0:
             axes.set_yscale("symlog", linthresh=1.0)

@@ -5,6 +5,7 @@ goes on with the run it was at. `RunFolder.pack` makes one table of them, which 
 repository ships; a folder can hold both.
 """
 
+import contextlib
 import csv
 import gzip
 import io
@@ -90,25 +91,28 @@ class RunFolder:
 
     def has(self, task: int, optimizer: str) -> bool:
         """Whether the run is there, whole."""
-        if (task, optimizer) in self._packed:
-            return True
-        try:
-            return json.loads(self._path(task, optimizer, ".json").read_text())["task"] == task
-        except (OSError, ValueError, KeyError, TypeError):
-            return False
+        key = (task, optimizer)
+        return key in self._packed or _key(_load(self._path(*key, ".json"))) == key
 
     def save(self, run: Run, row: Row, *, curve: bool) -> None:
         """Writes a run's row, and before it, if asked for, its curve."""
         task, optimizer = row["task"], row["optimizer"]
         if curve:
-            arrays = {name: getattr(run, name).astype(np.float32) for name in CURVE}
+            with np.errstate(over="ignore"):  # a run that blew up is infinite in single precision
+                arrays = {name: getattr(run, name).astype(np.float32) for name in CURVE}
             _save_arrays(self._path(task, optimizer, ".npz"), arrays)
         write_atomically(self._path(task, optimizer, ".json"), json.dumps(row))
 
     def rows(self) -> list[Row]:
         """All rows, by task and optimizer."""
-        loose = (json.loads(path.read_text()) for path in self.folder.glob("*/*.json"))
-        rows = self._packed | {(row["task"], row["optimizer"]): row for row in loose}
+        return self._rows(self.folder.glob("*/*.json"))
+
+    def _rows(self, paths: Iterable[Path]) -> list[Row]:
+        rows = dict(self._packed)
+        for row in map(_load, paths):
+            key = _key(row)
+            if key is not None:
+                rows[key] = row
         return [rows[key] for key in sorted(rows)]
 
     def curve(self, task: int, optimizer: str) -> dict[str, np.ndarray] | None:
@@ -127,7 +131,9 @@ class RunFolder:
 
     def pack(self) -> None:
         """Puts all rows and all curves into one file each, and takes the single files away."""
-        rows = self.rows()
+        # What other processes write from here on stays where it is.
+        paths = [*self.folder.glob("*/*.json"), *self.folder.glob("*/*.npz")]
+        rows = self._rows(path for path in paths if path.suffix == ".json")
         curves: dict[str, np.ndarray] = {}
         for task, optimizer in ((row["task"], row["optimizer"]) for row in rows):
             curve = self.curve(task, optimizer) or {}
@@ -136,11 +142,26 @@ class RunFolder:
             write_table(rows, self._table)
         if curves:
             _save_arrays(self._curves, curves)
-        for path in (*self.folder.glob("*/*.json"), *self.folder.glob("*/*.npz")):
+        for path in paths:
             path.unlink()
         for path in self.folder.glob("*/"):
-            path.rmdir()
+            with contextlib.suppress(OSError):  # not empty
+                path.rmdir()
         self._packed = {(row["task"], row["optimizer"]): row for row in rows}
+
+
+def _load(path: Path) -> Any:
+    """The row in a file; None if there is none, or no whole one."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _key(row: Any) -> tuple[int, str] | None:
+    if not isinstance(row, dict) or not {"task", "optimizer"} <= set(row):
+        return None
+    return row["task"], row["optimizer"]
 
 
 def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -167,9 +188,13 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     """
     try:
         text = gzip.decompress(Path(path).read_bytes()).decode()
+        header, *lines = csv.reader(io.StringIO(text))
+        rows = [dict(zip(header, line, strict=True)) for line in lines]
+        if not {"task", "optimizer"} <= set(header):
+            raise ValueError("no header")
         return [
             {name: cell if name == "optimizer" else _number(cell) for name, cell in row.items()}
-            for row in csv.DictReader(io.StringIO(text))
+            for row in rows
         ]
     except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
         raise ValueError(

@@ -78,9 +78,7 @@ def advantages(
         is not finite as infinity. Where both are equal I_a is 0.
     """
     tasks = records.tasks(optimizer, against)
-    pi, a = (
-        np.nan_to_num(np.maximum(records.column(name, value, tasks), 1e-300), nan=np.inf)
-        for name in (optimizer, against)
-    )
+    columns = (records.column(name, value, tasks) for name in (optimizer, against))
+    pi, a = (np.where(np.isfinite(x), np.maximum(x, 1e-300), np.inf) for x in columns)
     with np.errstate(invalid="ignore"):
         return np.where(a == pi, 0.0, np.log(a) - np.log(pi))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lbfgs_pi.clip import clip_autodiff, clip_cvx, clip_implicit, clip_straight_through
+from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.pretrained import load_policy, save_policy
 from jax_lbfgs_pi.tasks.suites import get_tasks
 from jax_lbfgs_pi.training import meta_train
@@ -93,11 +95,16 @@ def run_training(
     data_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[OuterRecord], None] | None = None,
 ) -> MetaTrainLog:
-    """Trains, or goes on, or reads the log if it is all there; the policy is written beside it."""
+    """Trains, or goes on, or reads the log if it is all there; the policy is written beside it.
+
+    Raises:
+      ValueError: if the folder holds a run of other settings.
+    """
     path = policy_path(out, training.name)
+    config, count = training.settings(num_tasks)
+    _claim(path.parent, config, count)
     if path.is_file():
         return read_log(path.parent)
-    config, count = training.settings(num_tasks)
     tasks = get_tasks(training.dataset, "train", num_tasks=count, data_dir=data_dir)
     start = None if training.start is None else load_policy(training.start)
     policy, log = meta_train(
@@ -105,6 +112,18 @@ def run_training(
     )
     save_policy(policy, path)
     return log
+
+
+def _claim(folder: Path, config: MetaTrainConfig, num_tasks: int) -> None:
+    """Refuses a folder with a run of other settings."""
+    settings = {"config": dataclasses.asdict(config), "num_tasks": num_tasks}
+    path, text = folder / "training.json", json.dumps(settings, indent=2, sort_keys=True)
+    if path.is_file() and path.read_text() != text:
+        raise ValueError(
+            f"The folder {str(folder)!r} holds a training with other settings (see its "
+            f"training.json): choose another with --out, or delete it."
+        )
+    write_atomically(path, text)
 
 
 SOLVERS = {

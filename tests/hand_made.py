@@ -1,0 +1,102 @@
+"""Runs, rows and a runner made by hand, for the tests of the reproduction."""
+
+import math
+import zlib
+
+import numpy as np
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi.evaluation.run import Run
+
+PI = "L-BFGS-π"
+PAPERS = ("ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS")
+COSTS = ("iterations", "num_evals", "seconds")
+GRAD_LEVELS = ("1e-3", "1e-4", "1e-5", "1e-6", "1e-7", "1e-8")
+VALUE_LEVELS = ("2e0", "1e0", "1e-1", "1e-2", "1e-3")
+TARGETS = (*(f"‖g‖<{level}" for level in GRAD_LEVELS), *(f"f<{level}" for level in VALUE_LEVELS))
+
+
+def make_run(values, norms=None, evals=None, seconds=None, status=lp.Status.MAX_ITERS):
+    """A run with these values of f."""
+    values = np.array(values, float)
+    num = len(values)
+    return Run(
+        value=values,
+        grad_norm=np.full(num, 1.0) if norms is None else np.array(norms, float),
+        step_size=np.append(0.5 ** np.arange(num - 1), np.nan),
+        num_evals=np.arange(1, num + 1) if evals is None else np.array(evals),
+        seconds=0.5 * np.arange(1, num + 1) if seconds is None else np.array(seconds, float),
+        status=int(status),
+    )
+
+
+def random_run(*key):
+    """A run that depends on `key` alone: f falls from 4, ‖g‖ from 1, by random factors."""
+    rng = np.random.default_rng(zlib.crc32(repr(key).encode()))
+    num = int(rng.integers(4, 12))
+    falls = np.cumprod(np.append(1.0, 10.0 ** -rng.uniform(0, 2, num)))
+    return make_run(
+        4.0 * falls ** rng.uniform(0.2, 1.0),
+        norms=falls * 10.0 ** rng.uniform(-0.3, 0.3, num + 1),
+        evals=np.cumsum(rng.integers(1, 4, num + 1)),
+        seconds=np.cumsum(rng.uniform(0.01, 0.1, num + 1)),
+    )
+
+
+def plain_row(run, task, optimizer, plateau_value):
+    """`row_of` by plain loops."""
+    num = len(run.value)
+    row = {
+        "task": task,
+        "optimizer": optimizer,
+        "status": run.status,
+        "iterations": num - 1,
+        "num_evals": run.num_evals[num - 1],
+        "seconds": run.seconds[num - 1],
+        "min_value": math.inf,
+        "final_value": run.value[num - 1],
+        "plateau": 0,
+    }
+    for value in run.value:
+        if math.isfinite(value) and value < row["min_value"]:
+            row["min_value"] = value
+    for k in range(num):
+        if run.grad_norm[k] < 1e-5:
+            row["plateau"] = 1 if run.value[k] > plateau_value else 0
+            break
+    for target in TARGETS:
+        symbol, level = target.split("<")
+        series = run.grad_norm if symbol == "‖g‖" else run.value
+        found = (math.inf, math.inf, math.inf)
+        for k in range(num):
+            if series[k] < float(level):
+                found = (k, run.num_evals[k], run.seconds[k])
+                break
+        row |= {f"{cost} to {target}": found[i] for i, cost in enumerate(COSTS)}
+    return row
+
+
+def make_row(task, optimizer, **entries):
+    """A row that meets no target, but for the entries given: `evals={"‖g‖<1e-3": 5}` too."""
+    row = {
+        "task": task,
+        "optimizer": optimizer,
+        "status": 2,
+        "iterations": 3,
+        "num_evals": 4,
+        "seconds": 0.5,
+        "min_value": 1.0,
+        "final_value": 1.0,
+        "plateau": 0,
+    }
+    row |= {f"{cost} to {target}": math.inf for target in TARGETS for cost in COSTS}
+    for name, costs in (("num_evals", entries.pop("evals", {})),
+                        ("seconds", entries.pop("times", {}))):  # fmt: skip
+        row |= {f"{name} to {target}": cost for target, cost in costs.items()}
+    assert set(entries) <= set(row)
+    return row | entries
+
+
+def without_seconds(row):
+    """What does not depend on the clock."""
+    return {name: value for name, value in row.items() if not name.startswith("seconds")}
