@@ -1,0 +1,40 @@
+"""REPRODUCTION.md says what the shipped records say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from jax_lbfgs_pi.pretrained import policy_digest
+from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS, records_of
+from jax_lbfgs_pi.reproduce.claims import claims_table
+from jax_lbfgs_pi.reproduce.races import RACES, policies_of
+from jax_lbfgs_pi.reproduce.tables import markdown
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "reproduction"
+TEXT = (ROOT / "REPRODUCTION.md").read_text()
+
+
+def test_the_claims_are_those_of_the_records():
+    block = re.search(r"<!-- claims -->\n(.*?)<!-- end -->", TEXT, re.DOTALL)
+    assert block is not None
+    assert block[1].strip() == markdown(claims_table(SHIPPED)).strip()
+
+
+def test_every_command_and_every_file_is_there():
+    for what in re.findall(r"`lbfgs-pi reproduce ([a-z0-9-]+)`", TEXT):
+        assert what in ARTEFACTS
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", TEXT)
+    assert len(targets) > 5
+    for target in targets:
+        assert (ROOT / target).is_file(), target
+
+
+@pytest.mark.parametrize("race", [race for race in RACES if (SHIPPED / "records" / race).is_dir()])
+def test_shipped_records_are_of_the_shipped_policies(race):
+    known = json.loads((SHIPPED / "records" / race / "race.json").read_text())["policies"]
+    policies = policies_of(RACES[race], SHIPPED)
+    assert {name: policy_digest(policy) for name, policy in policies.items()} == known
+    assert set(known) <= set(records_of(SHIPPED, race).optimizers)
