@@ -158,9 +158,11 @@ def test_scatter_shows_every_task(cost, unit, word):
             assert axes.get_title() == f"{name}, {target}"
             points, diagonal = axes.get_lines()
             x, y = points.get_xdata(), points.get_ydata()
-            assert len(x) == len(y) == 6
-            theirs = np.array([unit * (scale * v + i) for v in THEIRS])
-            mine = np.array([unit * scale * v for v in MINE])
+            # A number stands for the two that neither met (paper: "are not displayed").
+            drawn = [(a, b) for a, b in zip(MINE, THEIRS, strict=True) if min(a, b) < INF]
+            assert len(x) == len(y) == len(drawn) == 4
+            theirs = np.array([unit * (scale * b + i) for _, b in drawn])
+            mine = np.array([unit * scale * a for a, _ in drawn])
             np.testing.assert_allclose(x[np.isfinite(theirs)], theirs[np.isfinite(theirs)])
             np.testing.assert_allclose(y[np.isfinite(mine)], mine[np.isfinite(mine)])
             # What was never met stands in the margins, beyond everything that was.
@@ -201,7 +203,7 @@ def test_scatter_of_little(mine, theirs):
     neither = sum(a == b == INF for a, b in zip(mine, theirs, strict=True))
     texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["∞", "∞", *([str(neither)] if neither else [])]
-    assert len(figure.axes[0].get_lines()[0].get_xdata()) == len(mine)
+    assert len(figure.axes[0].get_lines()[0].get_xdata()) == len(mine) - neither
     assert_drawn(figure)
 
 

@@ -68,7 +68,8 @@ def table1(out: Path, races: Sequence[str]) -> list[Path]:
 def _curves(name: str, num: int) -> Callable[[Path, Sequence[str]], list[Path]]:
     def make(out: Path, races: Sequence[str]) -> list[Path]:
         folder = RunFolder(out / "records" / races[0])
-        tasks = [t for t in records_of(out, races[0]).tasks(FAVOURITE) if t < num]
+        there = records_of(out, races[0]).tasks(FAVOURITE)
+        tasks = [t for t in there if t < CURVES][:num]
         if not tasks:
             return []
         figure = plots.curves(folder, tasks, (FAVOURITE, *PAPERS))

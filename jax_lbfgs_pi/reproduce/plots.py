@@ -100,7 +100,8 @@ def _scatter_panel(axes: Axes, mine: np.ndarray, theirs: np.ndarray) -> None:
     low, high = (finite.min(), finite.max()) if finite.size else (1.0, 10.0)
     low, high = 0.8 * low, 1.25 * high
     beyond = high * (high / low) ** 0.12  # where ∞ stands
-    x, y = (np.where(np.isfinite(v), v, beyond) for v in (theirs, mine))
+    both = np.isinf(mine) & np.isinf(theirs)  # a number stands for these
+    x, y = (np.where(np.isfinite(v), v, beyond)[~both] for v in (theirs, mine))
     axes.loglog(x, y, ".", color=line_style(6)["color"], markersize=3, alpha=0.5)
     edge = (high / low) ** 0.06
     axes.plot([low, high], [low, high], color="0.4", linewidth=0.8)
@@ -114,7 +115,6 @@ def _scatter_panel(axes: Axes, mine: np.ndarray, theirs: np.ndarray) -> None:
     axes.tick_params(labelsize=8)
     axes.text(beyond, low * edge**0.3, "∞", ha="center", va="bottom", fontsize=9)
     axes.text(low * edge**0.3, beyond, "∞", ha="left", va="center", fontsize=9)
-    both = np.isinf(mine) & np.isinf(theirs)
     if both.any():
         axes.text(beyond, beyond, str(int(both.sum())), ha="center", va="center", fontsize=8)
 
