@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jax_lbfgs_pi.evaluation.figures import finish_axes, line_style
 from jax_lbfgs_pi.reproduce.tables import Table, number
@@ -39,7 +40,7 @@ def derivatives(distances: np.ndarray, by_layer: dict[str, np.ndarray]) -> Figur
         ylabel="‖∂τ/∂u$_1$‖ ‖u$_2$‖   (0 stands at 1e-9)",
         title="The clip's derivative near its bound, relative to the free one",
     )
-    axes.legend(frameon=False, fontsize=8, loc="center right")
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
     return figure
 
 
@@ -51,6 +52,7 @@ def losses(logs: dict[str, MetaTrainLog]) -> Figure:
         medians = first_unroll_medians(log)
         axes.plot(np.arange(1, len(medians) + 1), medians, marker="o", label=name, **line_style(i))
     axes.legend(frameon=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     finish_axes(
         axes,
         xlabel="epoch",
