@@ -45,7 +45,8 @@ def training_card(
     lines = [
         f"# {name}",
         "",
-        f"- Tasks: {tasks}, {num_tasks} of them, one fixed x0 each.",
+        f"Trained on {num_tasks} tasks of {tasks}, one fixed x0 each.",
+        "",
         f"- Settings: preset `paper`{' but for ' + settings if settings else ''}; seed "
         f"{config.seed}.",
         f"- {len(log.records):,} outer steps of {log.seconds_per_step:.3f} s (median), "
