@@ -261,7 +261,7 @@ def test_prodigy_gets_most_of_the_way():
 
 def test_names_are_the_tables():
     assert list(BASELINES) == [
-        "ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS", "optax.lbfgs", "Prodigy",
+        "ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS", "optax.lbfgs", "Prodigy", "SciPy",
     ]  # fmt: skip
     assert all(name == competitor.name for name, competitor in BASELINES.items())
     assert not any(competitor.retreats for competitor in BASELINES.values())

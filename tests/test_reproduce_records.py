@@ -307,6 +307,19 @@ def test_a_run_that_ends_while_another_process_packs_is_not_lost(filled, monkeyp
     assert late[0] in RunFolder(folder.folder).rows()
 
 
+def test_a_curve_whose_row_is_yet_to_be_written_is_not_lost(filled):
+    """`save` writes the curve, then the row; another process may pack in between."""
+    folder, _ = filled
+    save(folder, 9, PI)
+    (path,) = folder.folder.glob("*/0009.json")
+    text = path.read_text()
+    path.unlink()
+    folder.pack()
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    assert_curve(RunFolder(folder.folder).curve(9, PI), random_run(9, PI))
+
+
 DAMAGES = {
     "empty": lambda content: b"",
     "half": lambda content: content[: len(content) // 2],

@@ -789,6 +789,14 @@ def test_a_training_in_form_is_not_taken_for_the_whole(trainer, tmp_path):
         run_training(TRAININGS["limits"], tmp_path)
 
 
+def test_a_training_from_another_policy_is_not_taken_for_this_one(trainer, tmp_path):
+    """A shipped policy may be another one in the next version: then so is what it is trained to."""
+    run_training(TRAININGS["cifar"], tmp_path)
+    run_training(TRAININGS["cifar"], tmp_path)
+    with pytest.raises(ValueError, match=r"other settings|another"):
+        run_training(dataclasses.replace(TRAININGS["cifar"], start="unit"), tmp_path)
+
+
 def test_packed_trainings_are_read_as_they_were(trainer, tmp_path):
     ended = run_training(TRAININGS["limits"], tmp_path)
     unfinished = tmp_path / "trainings" / "layer-clip"
