@@ -140,7 +140,10 @@ def clip_cvx(
 def clip_straight_through(u1: Vector, u2: Vector, tau_min: Bound, tau_max: Bound) -> Scalar:
     """The clip, differentiated as if there were no bounds; bounds get no derivative."""
     sigma = _projection(u1, u2)
-    return sigma + jax.lax.stop_gradient(jnp.clip(sigma, tau_min, tau_max) - sigma)
+    # In this order the value is that of the clip to the last bit, however far σ is from it.
+    return jax.lax.stop_gradient(jnp.clip(sigma, tau_min, tau_max)) + (
+        sigma - jax.lax.stop_gradient(sigma)
+    )
 
 
 CLIP_LAYERS: dict[str, ClipLayer] = {
