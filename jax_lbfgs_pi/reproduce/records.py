@@ -132,8 +132,8 @@ class RunFolder:
     def pack(self) -> None:
         """Puts all rows and all curves into one file each, and takes the single files away."""
         # What other processes write from here on stays where it is.
-        paths = [*self.folder.glob("*/*.json"), *self.folder.glob("*/*.npz")]
-        rows = self._rows(path for path in paths if path.suffix == ".json")
+        paths = list(self.folder.glob("*/*.json"))
+        rows = self._rows(paths)
         curves: dict[str, np.ndarray] = {}
         for task, optimizer in ((row["task"], row["optimizer"]) for row in rows):
             curve = self.curve(task, optimizer) or {}
@@ -144,6 +144,8 @@ class RunFolder:
             _save_arrays(self._curves, curves)
         for path in paths:
             path.unlink()
+            # A curve without a row here is of a run that is just being saved: it stays.
+            path.with_suffix(".npz").unlink(missing_ok=True)
         for path in self.folder.glob("*/"):
             with contextlib.suppress(OSError):  # not empty
                 path.rmdir()

@@ -14,7 +14,8 @@ import numpy as np
 
 from jax_lbfgs_pi.clip import clip_autodiff, clip_cvx, clip_implicit, clip_straight_through
 from jax_lbfgs_pi.files import write_atomically
-from jax_lbfgs_pi.pretrained import load_policy, save_policy
+from jax_lbfgs_pi.policy import Policy
+from jax_lbfgs_pi.pretrained import load_policy, policy_digest, save_policy
 from jax_lbfgs_pi.tasks.suites import get_tasks
 from jax_lbfgs_pi.training import meta_train
 from jax_lbfgs_pi.training.config import MetaTrainConfig
@@ -102,11 +103,11 @@ def run_training(
     """
     path = policy_path(out, training.name)
     config, count = training.settings(num_tasks)
-    _claim(path.parent, config, count)
+    start = None if training.start is None else load_policy(training.start)
+    _claim(path.parent, config, count, start)
     if path.is_file():
         return read_log(path.parent)
     tasks = get_tasks(training.dataset, "train", num_tasks=count, data_dir=data_dir)
-    start = None if training.start is None else load_policy(training.start)
     policy, log = meta_train(
         tasks, config, policy=start, checkpoint_dir=path.parent, on_step=on_step
     )
@@ -114,9 +115,13 @@ def run_training(
     return log
 
 
-def _claim(folder: Path, config: MetaTrainConfig, num_tasks: int) -> None:
-    """Refuses a folder with a run of other settings."""
-    settings = {"config": dataclasses.asdict(config), "num_tasks": num_tasks}
+def _claim(folder: Path, config: MetaTrainConfig, num_tasks: int, start: Policy | None) -> None:
+    """Refuses a folder with a run of other settings, or from another policy."""
+    settings = {
+        "config": dataclasses.asdict(config),
+        "num_tasks": num_tasks,
+        "start": None if start is None else policy_digest(start),
+    }
     path, text = folder / "training.json", json.dumps(settings, indent=2, sort_keys=True)
     if path.is_file() and path.read_text() != text:
         raise ValueError(
