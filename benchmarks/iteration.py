@@ -4,7 +4,8 @@ An iteration is what a user's loop does: evaluate f and its gradient, ask the op
 update. L-BFGS-π evaluates once; line searches evaluate until they are content. Every solver starts
 from the same x0, and its first `SKIPPED` iterations, in which the history fills, are not timed.
 SciPy and optimistix can be told apart from their evaluations alone: SciPy's time is that of a whole
-solve over its evaluations, and each step of optimistix is one trial of its search.
+solve over its evaluations, and each step of optimistix is one trial of its search. The images are
+arguments of every jitted function: as constants they would be laid out for each of them anew.
 """
 
 from collections.abc import Callable
@@ -24,30 +25,32 @@ from benchmarks.timing import Candidate, Stateful, compare
 
 MEMORY_SIZE = 5
 SKIPPED = 10
-Fun = Callable[[Any], Any]
+Loss = Callable[[Any, Any], Any]  # of parameters and data
 
 
-def pi_iteration(fun: Fun, x0: Any, *, guard: float | None = 1.0) -> tuple[Any, Any]:
+def pi_iteration(loss: Loss, x0: Any, *, guard: float | None = 1.0) -> tuple[Any, Any]:
     """`(step, start)` of L-BFGS-π."""
     tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=MEMORY_SIZE, guard=guard)
 
-    def step(carry: Any) -> tuple[Any, Any]:
+    def step(carry: Any, data: Any) -> tuple[Any, Any]:
         params, state, num_evals = carry
-        value, grads = jax.value_and_grad(fun)(params)
+        value, grads = jax.value_and_grad(loss)(params, data)
         updates, state = tx.update(grads, state, params, value=value)
         return (optax.apply_updates(params, updates), state, num_evals + 1), value
 
     return step, (x0, tx.init(x0), jnp.zeros((), int))
 
 
-def optax_iteration(fun: Fun, x0: Any) -> tuple[Any, Any]:
+def optax_iteration(loss: Loss, x0: Any) -> tuple[Any, Any]:
     """`(step, start)` of `optax.lbfgs` with its zoom line search, as in optax's documentation."""
     tx = optax.lbfgs(memory_size=MEMORY_SIZE)
-    value_and_grad = optax.value_and_grad_from_state(fun)
 
-    def step(carry: Any) -> tuple[Any, Any]:
+    def step(carry: Any, data: Any) -> tuple[Any, Any]:
+        def fun(params: Any) -> Any:
+            return loss(params, data)
+
         params, state, num_evals = carry
-        value, grads = value_and_grad(params, state=state)
+        value, grads = optax.value_and_grad_from_state(fun)(params, state=state)
         updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=fun)
         num_evals += optax.tree.get(state, "num_linesearch_steps")
         return (optax.apply_updates(params, updates), state, num_evals), value
@@ -55,9 +58,11 @@ def optax_iteration(fun: Fun, x0: Any) -> tuple[Any, Any]:
     return step, (x0, tx.init(x0), jnp.zeros((), int))
 
 
-def iterate(step: Callable[[Any], tuple[Any, Any]], start: Any) -> tuple[Stateful, Callable]:
+def iterate(
+    step: Callable[[Any, Any], tuple[Any, Any]], start: Any, data: Any
+) -> tuple[Stateful, Callable]:
     """The jitted step with its state donated, and the set-up that goes to iteration `SKIPPED`."""
-    stepper = Stateful(jax.jit(step, donate_argnums=0), start)
+    stepper = Stateful(jax.jit(step, donate_argnums=0), start, [(data,)])
 
     def setup() -> None:
         stepper.state = jax.tree.map(jnp.copy, start)  # the step will donate it
@@ -69,15 +74,12 @@ def iterate(step: Callable[[Any], tuple[Any, Any]], start: Any) -> tuple[Statefu
 
 def _candidates(problem: MLPTask, num_iters: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is timed, and for each solver how to read its mean evaluations per iteration."""
-
-    def fun(params: Any) -> Any:
-        return problem.task.loss(params, problem.data)
-
+    loss, x0, data = problem.task.loss, problem.x0, problem.data
     timed: dict[str, Any] = {}
     evaluations: dict[str, Callable[[], float]] = {}
 
     def add(name: str, step: Any, start: Any, num_evals: Callable[[Any], Any]) -> None:
-        stepper, setup = iterate(step, start)
+        stepper, setup = iterate(step, start, data)
         timed[name] = Candidate(stepper, setup, calls=num_iters)
 
         def count() -> float:
@@ -92,16 +94,16 @@ def _candidates(problem: MLPTask, num_iters: int) -> tuple[dict[str, Any], dict[
 
         evaluations[name] = count
 
-    value_and_grad = jax.jit(jax.value_and_grad(fun))
-    timed["value_and_grad"] = Candidate(lambda: value_and_grad(problem.x0), calls=num_iters)
-    add("L-BFGS-π", *pi_iteration(fun, problem.x0), lambda carry: carry[2])
-    add("L-BFGS-π, guard=None", *pi_iteration(fun, problem.x0, guard=None), lambda c: c[2])
-    add("optax.lbfgs (zoom)", *optax_iteration(fun, problem.x0), lambda carry: carry[2])
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
+    timed["value_and_grad"] = Candidate(lambda: value_and_grad(x0, data), calls=num_iters)
+    add("L-BFGS-π", *pi_iteration(loss, x0), lambda carry: carry[2])
+    add("L-BFGS-π, guard=None", *pi_iteration(loss, x0, guard=None), lambda c: c[2])
+    add("optax.lbfgs (zoom)", *optax_iteration(loss, x0), lambda carry: carry[2])
     if peers.load("jaxopt"):
-        step, start = iteration_peers.jaxopt_iteration(fun, problem.x0, MEMORY_SIZE)
+        step, start = iteration_peers.jaxopt_iteration(loss, x0, data, MEMORY_SIZE)
         add("jaxopt.LBFGS (zoom)", step, start, lambda carry: carry[1].num_fun_eval)
     if peers.load("optimistix"):
-        step, start = iteration_peers.optimistix_iteration(fun, problem.x0, MEMORY_SIZE)
+        step, start = iteration_peers.optimistix_iteration(loss, x0, data, MEMORY_SIZE)
         add("optimistix.LBFGS, a trial", step, start, lambda carry: carry[2])
     return timed, evaluations
 

@@ -1,4 +1,7 @@
-"""Iterations of other libraries, each as its documentation would have it."""
+"""Iterations of other libraries, each as its documentation would have it.
+
+A loss is a function of parameters and data.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,40 +15,40 @@ from benchmarks import peers
 from benchmarks.problems import MLPTask
 from benchmarks.timing import Candidate
 
-Fun = Callable[[Any], Any]
+Loss = Callable[[Any, Any], Any]
 
 
-def jaxopt_iteration(fun: Fun, x0: Any, memory_size: int) -> tuple[Any, Any]:
+def jaxopt_iteration(loss: Loss, x0: Any, data: Any, memory_size: int) -> tuple[Any, Any]:
     """`(step, start)` of `jaxopt.LBFGS` with its zoom line search."""
     jaxopt = peers.load("jaxopt")
-    solver = jaxopt.LBFGS(fun, history_size=memory_size, tol=0.0, maxiter=10**6)
+    solver = jaxopt.LBFGS(loss, history_size=memory_size, tol=0.0, maxiter=10**6)
 
-    def step(carry: Any) -> tuple[Any, Any]:
-        params, state = solver.update(*carry)
+    def step(carry: Any, data: Any) -> tuple[Any, Any]:
+        params, state = solver.update(*carry, data)
         return (params, state), state.value
 
-    return step, (x0, solver.init_state(x0))
+    return step, (x0, solver.init_state(x0, data))
 
 
-def optimistix_iteration(fun: Fun, x0: Any, memory_size: int) -> tuple[Any, Any]:
+def optimistix_iteration(loss: Loss, x0: Any, data: Any, memory_size: int) -> tuple[Any, Any]:
     """`(step, start)` of `optimistix.LBFGS`; a step is one trial of its backtracking search."""
     optimistix = peers.load("optimistix")
     import equinox as eqx
 
     solver = optimistix.LBFGS(rtol=0.0, atol=0.0, history_length=memory_size)
-    value = jax.eval_shape(fun, x0)
+    value = jax.eval_shape(loss, x0, data)
     tags: frozenset[object] = frozenset()
 
-    def with_aux(params: Any, _: Any) -> tuple[Any, None]:
-        return fun(params), None
+    def with_aux(params: Any, data: Any) -> tuple[Any, None]:
+        return loss(params, data), None
 
-    start = solver.init(with_aux, x0, None, {}, value, None, tags)
+    start = solver.init(with_aux, x0, data, {}, value, None, tags)
     arrays, static = eqx.partition(start, eqx.is_array)
 
-    def step(carry: Any) -> tuple[Any, Any]:
+    def step(carry: Any, data: Any) -> tuple[Any, Any]:
         params, arrays, num_evals = carry
         state = eqx.combine(arrays, static)
-        params, state, _ = solver.step(with_aux, params, None, {}, state, tags)
+        params, state, _ = solver.step(with_aux, params, data, {}, state, tags)
         return (params, eqx.filter(state, eqx.is_array), num_evals + 1), num_evals
 
     return step, (x0, arrays, jnp.zeros((), int))

@@ -151,12 +151,11 @@ def _width(tables):
 
 
 def test_l_bfgs_pi_evaluates_once_and_a_line_search_reports_how_often():
-    def fun(x):
-        return batch_problems.rosenbrock(x, None)
-
     counts = {}
     for name, make in (("ours", iteration.pi_iteration), ("optax", iteration.optax_iteration)):
-        stepper, setup = iteration.iterate(*make(fun, jnp.zeros(4)))
+        stepper, setup = iteration.iterate(
+            *make(batch_problems.rosenbrock, jnp.zeros(4)), data=None
+        )
         setup()
         counts[name] = int(stepper.state[2])
         assert bool(jnp.all(jnp.isfinite(stepper.state[0])))
@@ -174,9 +173,17 @@ def test_batches_get_the_fewest_iterations_and_evaluations_are_counted(solver):
         return float(jnp.median(solve(batch.x0, batch.data)[1]))
 
     assert median(fewest) <= batch.target < median(fewest - 1)
-    count = batch_problems.executed_evaluations(solver, batch, fewest)
+    count = batch_problems.executed_evaluations(batch_problems.SOLVERS[solver], batch, fewest)
     # `minimize` evaluates its last iterate too; a line search goes on for the slowest problem.
     assert count == fewest + 1 if solver == "ours" else count > fewest + 1
+
+
+def test_the_bound_of_a_batch_is_as_many_evaluations():
+    batch = batch_problems.rosenbrocks(3)
+    count = batch_problems.executed_evaluations(batch_problems.evaluations_one, batch, 7)
+    assert count == 7
+    x, _ = batch_problems.mapped(batch_problems.evaluations_one(batch.loss, 7))(batch.x0, None)
+    assert float(jnp.max(jnp.abs(x - batch.x0))) > 0  # each evaluation is at another point
 
 
 # cvxpylayers 1.2 converts tensors in a way that NumPy 2 warns of.
