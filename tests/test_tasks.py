@@ -20,6 +20,7 @@ from jax_lbfgs_pi.tasks import (
     num_params,
     quadratic_tasks,
 )
+from jax_lbfgs_pi.tasks.networks import valid_conv
 
 
 def index_images(num, shape):
@@ -94,6 +95,27 @@ def test_mlp_loss_equals_a_plain_forward_pass(size):
         x = 1.0 / (1.0 + np.exp(-x @ layers[f"Dense_{i}"]))
     expected = softmax_cross_entropy(x @ layers[f"Dense_{size[0] + 1}"], np.asarray(data["labels"]))
     np.testing.assert_allclose(tasks.task.loss(x0, data), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 9, 7, 2), (1, 5, 5, 1), (4, 6, 8, 3)])
+@pytest.mark.parametrize("kernel", [(5, 5), (1, 3), (4, 2)])
+def test_convolution_and_its_derivatives_equal_xlas(shape, kernel):
+    keys = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.normal(keys[0], shape)
+    weights = jax.random.normal(keys[1], (*kernel, shape[-1], 6))
+
+    def xla(images, weights):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            images, weights, (1, 1), "VALID", dimension_numbers=numbers
+        )
+
+    expected, pull_back = jax.vjp(xla, images, weights)
+    actual, my_pull_back = jax.vjp(valid_conv, images, weights)
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
+    cotangent = jax.random.normal(keys[2], expected.shape)
+    for mine, theirs in zip(my_pull_back(cotangent), pull_back(cotangent), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
 def plain_convolution(image, kernel, bias):
@@ -280,18 +302,21 @@ def test_default_numbers_of_tasks(fake_images):
 
 
 @pytest.mark.parametrize("num", [1000, 2345, 9_999, 10_000])
-@pytest.mark.parametrize("dataset", ["mnist", "cifar10"])
-def test_batches_hold_a_thousand_images_each_used_at_most_once(fake_images, dataset, num):
+@pytest.mark.parametrize(
+    ("dataset", "options", "size"),
+    [("mnist", {}, 1000), ("cifar10", {}, 1000), ("cifar10", {"batch_size": 128}, 128)],
+)
+def test_batches_hold_images_each_used_at_most_once(fake_images, dataset, options, size, num):
     """However many images there are: what is left over makes no batch."""
     fake_images(num)
-    tasks = lp.get_tasks(dataset, "test", num_tasks=7)
+    tasks = lp.get_tasks(dataset, "test", num_tasks=7, **options)
     rows = indices(tasks.data["images"])
-    assert rows.shape == (num // 1000, 1000)
+    assert rows.shape == (num // size, size)
     assert len(set(rows.ravel())) == rows.size
     assert not np.array_equal(rows.ravel(), np.sort(rows.ravel()))  # shuffled
     np.testing.assert_array_equal(tasks.data["labels"], rows % 10)
     batches = [tuple(indices(tasks[i][0]["images"])) for i in range(7)]
-    assert len(set(batches)) == min(7, num // 1000)
+    assert len(set(batches)) == min(7, num // size)
 
 
 def test_mnist_training_batches_use_every_image_once(mnist_dir):
@@ -467,6 +492,12 @@ def test_unknown_split(dataset, split, known):
 def test_no_tasks(dataset, num_tasks):
     with pytest.raises(ValueError, match=f"num_tasks must be at least 1, but got {num_tasks}"):
         lp.get_tasks(dataset, "train", num_tasks=num_tasks)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_empty_batches(batch_size):
+    with pytest.raises(ValueError, match=f"batch_size must be at least 1, but got {batch_size}"):
+        lp.get_tasks("mnist", "train", batch_size=batch_size)
 
 
 @pytest.mark.parametrize("dataset", ["mnist", "cifar10"])

@@ -7,7 +7,7 @@ from typing import Any
 from jax_lbfgs_pi.cli.common import add_output_options, console, progress_bar, provenance
 
 NAMES = (
-    "grids", "table1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8",
+    "grids", "table1", "fig3", "fig4", "fig5", "fig6", "fig6-small", "fig7", "fig8",
     "tau-limit", "convex", "cvx-layer", "claims",
 )  # fmt: skip
 

@@ -37,6 +37,30 @@ class MLP(nn.Module):
         return nn.Dense(self.num_classes, use_bias=False, param_dtype=float)(x)  # type: ignore[arg-type]
 
 
+def valid_conv(
+    images: Float[Array, "num h w c"],
+    kernel: Float[Array, "kh kw c features"],
+    *unused: Any,
+    precision: Any = None,
+    **also_unused: Any,
+) -> Float[Array, "num _ _ features"]:
+    """A valid convolution of stride 1 as matrix products, one for each row of the kernel.
+
+    Takes the arguments of `lax.conv_general_dilated` as flax passes them, and is several times as
+    fast in float64 on a CPU, where XLA has nothing but plain loops. In a loop over iterates the
+    shifted copies of the images are made once.
+    """
+    del unused, also_unused
+    height, width, channels, features = kernel.shape
+    columns, rows = images.shape[2] - width + 1, images.shape[1] - height + 1
+    shifted = jnp.concatenate([images[:, :, j : j + columns] for j in range(width)], axis=-1)
+    flat = kernel.reshape(height, width * channels, features)
+    products = [
+        jnp.matmul(shifted[:, i : i + rows], flat[i], precision=precision) for i in range(height)
+    ]
+    return sum(products[1:], start=products[0])
+
+
 class CNN(nn.Module):
     """LeNet-like network of Zhang (2016) with ReLU: two valid 5×5 convolutions, average pools."""
 
@@ -47,7 +71,14 @@ class CNN(nn.Module):
         """Logits."""
         x = images
         for channels in (6, 12):
-            x = nn.Conv(channels, (5, 5), padding="VALID", param_dtype=float)(x)  # type: ignore[arg-type]
+            conv = nn.Conv(
+                channels,
+                (5, 5),
+                padding="VALID",
+                param_dtype=float,  # type: ignore[arg-type]
+                conv_general_dilated_cls=lambda: valid_conv,
+            )
+            x = conv(x)
             x = nn.avg_pool(nn.relu(x), (2, 2), strides=(2, 2))
         return nn.Dense(self.num_classes, param_dtype=float)(x.reshape(x.shape[0], -1))  # type: ignore[arg-type]
 

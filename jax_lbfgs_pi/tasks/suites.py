@@ -19,7 +19,7 @@ SPLITS = ("train", "dev", "test")
 DATASETS = ("digits", "mnist", "cifar10", "quadratic", "logistic")
 _NUM_TASKS = {"train": 60, "dev": 20, "test": 1000}
 _DIGITS_BOUNDS = {"train": (0, 997), "dev": (997, 1197), "test": (1197, 1797)}
-_DIGITS_BATCH, _BATCH = 200, 1000
+_DIGITS_BATCH = 200
 
 
 def get_tasks(
@@ -28,6 +28,7 @@ def get_tasks(
     *,
     size: tuple[int, int] = (1, 20),
     num_tasks: int | None = None,
+    batch_size: int = 1000,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> TaskSet:
     """The tasks of a data set's split.
@@ -38,10 +39,11 @@ def get_tasks(
         batches take every training image. Make choices on `digits`.
       size: (n_l, n_u) of the MLP on `digits` and `mnist`; other data sets have one size.
       num_tasks: how many; by default 60 to train on, 20 to develop on, 1,000 to test on.
+      batch_size: N, how many images a task of MNIST or CIFAR-10 has.
       data_dir: tensorflow-datasets' folder, for MNIST and CIFAR-10.
 
     Raises:
-      ValueError: for an unknown data set or split, or `num_tasks < 1`.
+      ValueError: for an unknown data set or split, or `num_tasks` or `batch_size` below 1.
       DataError: if MNIST or CIFAR-10 is missing, or the extra `data` is.
     """
     if dataset not in DATASETS:
@@ -52,6 +54,8 @@ def get_tasks(
     num_tasks = _NUM_TASKS[split] if num_tasks is None else num_tasks
     if num_tasks < 1:
         raise ValueError(f"num_tasks must be at least 1, but got {num_tasks}.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, but got {batch_size}.")
     seed = SPLITS.index(split)
     convex: dict[str, Callable[..., TaskSet]] = {
         "quadratic": quadratic_tasks,
@@ -63,7 +67,8 @@ def get_tasks(
         return _digits(split, num_tasks, MLP(*size), seed)
     images = load_images(dataset, split, data_dir)
     network = CNN() if dataset == "cifar10" else MLP(*size)
-    return _image_tasks(images, dataset, num_tasks, network, seed, _shuffled_batches(images, seed))
+    batches = _shuffled_batches(images, batch_size, seed)
+    return _image_tasks(images, dataset, num_tasks, network, seed, batches)
 
 
 def _digits(split: str, num_tasks: int, network: nn.Module, seed: int) -> TaskSet:
@@ -79,10 +84,10 @@ def _digits(split: str, num_tasks: int, network: nn.Module, seed: int) -> TaskSe
     return _image_tasks(images, "digits", num_tasks, network, seed, np.stack(draws))
 
 
-def _shuffled_batches(images: Images, seed: int) -> np.ndarray:
+def _shuffled_batches(images: Images, batch_size: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(images["labels"]))
-    num_batches = len(order) // _BATCH  # what is left over makes no full batch
-    return order[: num_batches * _BATCH].reshape(num_batches, _BATCH)
+    num_batches = len(order) // batch_size  # what is left over makes no full batch
+    return order[: num_batches * batch_size].reshape(num_batches, batch_size)
 
 
 def _image_tasks(
