@@ -1,7 +1,9 @@
 import dataclasses
+import itertools
 import json
 import math
 import shutil
+import statistics
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +30,14 @@ from jax_lbfgs_pi.evaluation import (
     summarize,
     wins_and_ties,
 )
-from jax_lbfgs_pi.evaluation.statistics import first_hit, least_value
+from jax_lbfgs_pi.evaluation.statistics import (
+    first,
+    first_hit,
+    least_value,
+    log_ratio,
+    median,
+    tied,
+)
 from tests import oracles
 
 PI = "L-BFGS-π"
@@ -401,6 +410,30 @@ def test_a_task_that_is_lost_for_both_from_the_start_is_even():
     assert summarize([won, lost, won], "A", [GRAD], "num_evals")[1].advantage == 1.0
 
 
+def test_the_median_of_infinite_advantages_is_one_of_them():
+    """Each loses one task from the start: I_a is ∞ and -∞, whose mean is no number."""
+    lost, fine = make_run([np.nan, np.inf]), make_run([1.0])
+    results = [{"A": fine, "B": lost}, {"A": lost, "B": fine}]
+    assert summarize(results, "A", [GRAD], "num_evals")[1].advantage == -math.inf
+
+
+def test_numbers_of_arrays_by_plain_loops():
+    """The functions that races and the reproduction share."""
+    values = [1.0, 2.0, 0.0, 1e-320, 1e300, math.inf]
+    mine, theirs = (list(column) for column in zip(*itertools.product(values, values), strict=True))
+    arrays = np.array(mine), np.array(theirs)
+    pairs = list(zip(mine, theirs, strict=True))
+    np.testing.assert_array_equal(first(*arrays), [100 if m < t else 0 for m, t in pairs])
+    np.testing.assert_array_equal(tied(*arrays), [100 if m == t else 0 for m, t in pairs])
+    index = [
+        0.0 if m == t else math.inf if t == math.inf else -math.inf if m == math.inf
+        else math.log(max(t, 1e-300)) - math.log(max(m, 1e-300))
+        for m, t in pairs
+    ]  # fmt: skip
+    np.testing.assert_allclose(log_ratio(np.array(theirs), np.array(mine)), index, rtol=1e-14)
+    assert median(arrays[0]) == statistics.median_low(mine)
+
+
 def test_summary_of_hand_made_runs():
     mine, theirs = summarize(HAND_MADE, "A", [GRAD, Target("value", 2.5)], "num_evals")
     assert (mine.name, theirs.name) == ("A", "B")
@@ -412,7 +445,7 @@ def test_summary_of_hand_made_runs():
     # On f < 2.5: A hits at 2 evaluations in task 0 alone; B in tasks 1 and 2.
     assert theirs.wins == [25.0, 25.0]
     assert theirs.ties == [50.0, 25.0]
-    assert theirs.advantage == pytest.approx(np.median([1.0, -1.0, math.log(0.5), 0.0]))
+    assert theirs.advantage == pytest.approx(statistics.median_low([1, -1, math.log(0.5), 0]))
     assert mine.ms_per_eval == pytest.approx(500.0)
 
 
