@@ -154,8 +154,9 @@ def test_the_clock_only_goes_forward(raced):
             assert np.all(np.diff(run.seconds) >= 0)
 
 
-@pytest.mark.parametrize("name", ["L-BFGS-B", "L-BFGS-BTLS"])
-def test_evaluations_counted_on_the_host_agree(tasks, name):
+@pytest.fixture
+def counted(tasks):
+    """Two tasks, and a list that gets an entry for each evaluation as it is made."""
     counter = []
 
     class Counted:
@@ -166,11 +167,25 @@ def test_evaluations_counted_on_the_host_agree(tasks, name):
             jax.debug.callback(lambda: counter.append(1))
             return tasks.task.loss(params, data)
 
-    counted = dataclasses.replace(tasks, task=Counted()).take(2)
-    results = race(counted, [BASELINES[name]], max_iters=8, tol=0.0)
+    return dataclasses.replace(tasks, task=Counted()).take(2), counter
+
+
+@pytest.mark.parametrize(("name", "warm_up"), [("L-BFGS-B", 0), ("L-BFGS-BTLS", 1)])
+def test_evaluations_counted_on_the_host_agree(counted, name, warm_up):
+    """Also those of warming up, a tenth of a run: here the turn at x0, with its search if any."""
+    tasks, counter = counted
+    results = race(tasks, [BASELINES[name]], max_iters=8, tol=0.0)
     jax.effects_barrier()
-    first, second = (int(runs[name].num_evals[-1]) for runs in results)
-    assert len(counter) == 2 * first + second  # the first task is run once more to warm up
+    first, second = (runs[name].num_evals for runs in results)
+    assert len(counter) == first[warm_up] + first[-1] + second[-1]
+
+
+@pytest.mark.parametrize(("max_iters", "warm_up"), [(0, 0), (2, 0), (30, 3), (300, 25)])
+def test_warming_up_takes_a_tenth_of_a_run_and_at_most_25_iterations(counted, max_iters, warm_up):
+    tasks, counter = counted
+    race(tasks.take(1), [BASELINES["L-BFGS-B"]], max_iters=max_iters, tol=0.0)
+    jax.effects_barrier()
+    assert len(counter) == (warm_up + 1) + (max_iters + 1)
 
 
 def test_on_run_is_told_of_every_run_in_order(tasks):
