@@ -472,6 +472,15 @@ def test_who_takes_part(runner, tmp_path):
     assert entrants["ADAM"][0] is BASELINES["ADAM"]
 
 
+@pytest.mark.parametrize("where", ["against", "beside"])
+@pytest.mark.parametrize("name", ["scipy", "L-BFGS-B, tuned"])
+def test_an_unknown_competitor_is_not_left_out(runner, tmp_path, where, name):
+    race = dataclasses.replace(TINY, **{where: ("ADAM", name)})
+    with pytest.raises(ValueError, match=f"^The race 'tiny' has the unknown competitor '{name}': "):
+        run_race(race, tmp_path)
+    assert runner.calls == []
+
+
 # --- grids ----------------------------------------------------------------------------------------
 
 SETTINGS = [name for grid in GRIDS.values() for name in grid]
@@ -935,11 +944,11 @@ def test_the_names_of_the_command_are_the_artefacts():
 def test_every_race_training_and_grid_serves_an_artefact():
     assert {race for a in ARTEFACTS.values() for race in a.races} == set(RACES)
     assert {name for a in ARTEFACTS.values() for name in a.trainings} == set(TRAININGS)
+    assert [name for name, artefact in ARTEFACTS.items() if artefact.grids] == ["grids"]
     # Where a tuned competitor or a trained policy takes part, what it needs is made first.
+    assert [name for name, race in RACES.items() if race.has_tuned] == ["mnist-1x20"]
     for artefact in ARTEFACTS.values():
         for race in artefact.races:
-            if any("tuned" in name for name in RACES[race].beside):
-                assert artefact.grids
             assert set(RACES[race].policies.values()) & set(TRAININGS) <= set(artefact.trainings)
 
 
@@ -1138,8 +1147,10 @@ def test_help(command):
             (["convex", f"--shard={text}"], ["--shard must be I/N with 0 <= I < N", repr(text)])
             for text in ("2/2", "3/2", "-1/2", "0/0", "1", "a/b", "0/1/2", "", "0.5/2")
         ),
-        (["--sizes", "9,9"], ["--sizes has", "choose among 1,20 2,400 4,800"]),
-        (["--sizes", "1,20", "20"], ["--sizes has", "choose among 1,20 2,400 4,800"]),
+        (["all", "fig9"], ["Unknown artefact 'fig9'"]),
+        (["--sizes", "9,9"], ["--sizes has '9,9': choose among 1,20 2,400 4,800."]),
+        (["--sizes", "1,20", "20"], ["--sizes has '20': choose among 1,20 2,400 4,800."]),
+        (["--sizes", "1x20"], ["--sizes has '1x20': choose among 1,20 2,400 4,800."]),
     ],
     ids=str,
 )
@@ -1256,16 +1267,38 @@ def test_only_what_is_asked_for_is_run(command, runner, trainer, drawn, tmp_path
 def test_sizes_choose_the_networks(command, runner, drawn, tmp_path):
     argv = ["table1", "fig5", "--tasks", 1, "--out", tmp_path]
     assert command(*argv, "--sizes", "2,400")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "records").iterdir()) == [
-        "grids",
-        "mnist-2x400",
-    ]
+    # Here no tuned competitor takes part, which is all that the grids are for.
+    assert [path.name for path in (tmp_path / "records").iterdir()] == ["mnist-2x400"]
     assert [a.get_title() for a in drawn["fig5.png"].axes] == ["mnist-2x400"]
     text = (tmp_path / "table1.md").read_text()
     assert "mnist-2x400" in text
     assert "mnist-1x20" not in text
     assert command(*argv, "--sizes", "1,20", "2,400")[0] == 0
     assert [a.get_title() for a in drawn["fig5.png"].axes] == ["mnist-1x20", "mnist-2x400"]
+    assert sorted(path.name for path in (tmp_path / "records").iterdir()) == [
+        "grids",
+        "mnist-1x20",
+        "mnist-2x400",
+    ]
+
+
+@pytest.mark.parametrize("name", ["fig3", "fig4", "fig7"])
+@pytest.mark.parametrize("render", [[], ["--render"]])
+def test_figures_of_one_network_say_so_where_it_is_left_out(command, runner, tmp_path, name, render):
+    fill_race(tmp_path, "mnist-1x20", [0])
+    status, out, _ = command(name, "--sizes", "2,400", "4,800", *render, "--out", tmp_path)
+    assert status == 0
+    expected = f"{name} not made: it is of 1,20 alone, which --sizes leaves out"
+    assert " ".join(out.splitlines()[0].split()) == expected
+    assert runner.calls == []
+    assert made(tmp_path) == ["summary.json"]
+
+
+def test_all_is_all_wherever_it_stands(command, tmp_path):
+    for argv in ([], ["all"], ["fig3", "all"], ["all", "claims"]):
+        status, out, _ = command(*argv, "--render", "--out", tmp_path)
+        assert status == 0
+        assert [line.split()[0] for line in out.splitlines()[:-1]] == list(ARTEFACTS)
 
 
 def test_shards_of_the_command_are_one_race(command, runner, drawn, tmp_path):

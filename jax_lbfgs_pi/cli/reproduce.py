@@ -10,6 +10,7 @@ NAMES = (
     "grids", "table1", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8",
     "tau-limit", "convex", "cvx-layer", "claims",
 )  # fmt: skip
+SIZES = {"1,20": "mnist-1x20", "2,400": "mnist-2x400", "4,800": "mnist-4x800"}
 
 
 def add_parser(commands: Any) -> None:
@@ -30,8 +31,9 @@ def add_parser(commands: Any) -> None:
         help="at most N tasks of each race; below ten, fewer iterations of large networks too",
     )  # fmt: skip
     parser.add_argument(
-        "--sizes", nargs="+", metavar="N_L,N_U", default=["1,20", "2,400", "4,800"],
-        help="networks of table1, fig5 and fig8 (default: 1,20 2,400 4,800)",
+        "--sizes", nargs="+", metavar="N_L,N_U", default=list(SIZES),
+        help="networks of table1, fig5 and fig8 (default: 1,20 2,400 4,800); fig3, fig4 and fig7 "
+        "are of 1,20 alone",
     )  # fmt: skip
     parser.add_argument(
         "--shard",
@@ -67,29 +69,35 @@ def _shard(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
     from jax_lbfgs_pi.files import write_atomically
-    from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS, MLPS
+    from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
     from jax_lbfgs_pi.reproduce.records import RunFolder
     from jax_lbfgs_pi.reproduce.trainings import pack_trainings
 
-    names = list(ARTEFACTS) if args.what in ([], ["all"]) else args.what
-    unknown = [name for name in names if name not in ARTEFACTS]
+    unknown = [name for name in args.what if name not in ("all", *ARTEFACTS)]
     if unknown:
-        raise ValueError(f"Unknown artefact {unknown[0]!r}: choose among {', '.join(ARTEFACTS)}.")
+        raise ValueError(
+            f"Unknown artefact {unknown[0]!r}: choose among all, {', '.join(ARTEFACTS)}."
+        )
+    names = list(ARTEFACTS) if "all" in args.what or not args.what else args.what
     if args.tasks is not None and args.tasks < 1:
         raise ValueError(f"--tasks must be at least 1, but got {args.tasks}.")
-    sizes = [f"mnist-{size.replace(',', 'x')}" for size in args.sizes]
-    wrong = [size for size in sizes if size not in MLPS]
+    wrong = [size for size in args.sizes if size not in SIZES]
     if wrong:
-        raise ValueError(f"--sizes has {wrong[0]!r}: choose among 1,20 2,400 4,800.")
+        raise ValueError(f"--sizes has {wrong[0]!r}: choose among {' '.join(SIZES)}.")
+    left_out = {race for size, race in SIZES.items() if size not in args.sizes}
     shard = _shard(args.shard)
     needed = {
-        name: tuple(r for r in ARTEFACTS[name].races if r in sizes or r not in MLPS)
+        name: tuple(race for race in ARTEFACTS[name].races if race not in left_out)
         for name in names
     }
     if not args.render:
         _run_missing(args, names, needed, shard)
     made, out = {}, console(args)
     for name in names:
+        if ARTEFACTS[name].races and not needed[name]:
+            alone = " ".join(size for size in SIZES if SIZES[size] in ARTEFACTS[name].races)
+            out.print(f"{name:<10} not made: it is of {alone} alone, which --sizes leaves out")
+            continue
         there = ARTEFACTS[name].there(args.out, needed[name])
         if there is None:
             out.print(f"{name:<10} not made: no records in {args.out}", soft_wrap=True)
@@ -122,7 +130,7 @@ def _run_missing(
     runs = dict.fromkeys(t for name in names for t in ARTEFACTS[name].trainings)
     options: dict[str, Any] = {"num_tasks": args.tasks, "data_dir": args.data_dir}
     with progress_bar() as bar:
-        if any(ARTEFACTS[name].grids for name in names):
+        if any(ARTEFACTS[name].grids for name in names) or any(race.has_tuned for race in todo):
             line = bar.add_task("grids", total=grids.count_runs(args.tasks))
             grids.run_grids(args.out, **options, on_run=lambda name: bar.advance(line))
         for name in runs:

@@ -45,6 +45,9 @@ PAPERS_SETTINGS = {
 }
 """What it chose; `BASELINES` have them."""
 
+TUNED = {optimizer: f"{optimizer}, tuned" for optimizer in GRIDS}
+"""What the best of each grid races as."""
+
 
 def count_runs(num_tasks: int | None) -> int:
     """How many runs the grids have."""
@@ -118,7 +121,7 @@ def tuned_competitors(records_folder: Path) -> dict[str, Competitor]:
         )
     best = best_settings(records)
     return {
-        f"{optimizer}, tuned": Competitor(f"{optimizer}, tuned", GRIDS[optimizer][setting].make)
+        TUNED[optimizer]: Competitor(TUNED[optimizer], GRIDS[optimizer][setting].make)
         for optimizer, setting in best.items()
         if setting != PAPERS_SETTINGS[optimizer]
     }

@@ -12,7 +12,7 @@ from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_policy, policy_digest
-from jax_lbfgs_pi.reproduce.grids import tuned_competitors
+from jax_lbfgs_pi.reproduce.grids import TUNED, tuned_competitors
 from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
@@ -60,6 +60,11 @@ class Race:
     sketch: tuple[int, int] = (10, 800)
     plateau_value: float = PLATEAU
 
+    @property
+    def has_tuned(self) -> bool:
+        """Whether competitors take part that the tuning grids choose."""
+        return not {*self.against, *self.beside}.isdisjoint(TUNED.values())
+
     def limits(self, num_tasks: int | None) -> tuple[int, int]:
         """Tasks and iterations under `--tasks num_tasks`."""
         if num_tasks is None:
@@ -74,12 +79,11 @@ _OTHERS = {  # the same training with other luck
     f"{FAVOURITE}, seed 1": "paper-mnist-seed1",
     f"{FAVOURITE}, 5 epochs": "paper-mnist-5",
 }
-_TUNED = ("ADAM, tuned", "RMSProp, tuned", "L-BFGS-BTLS, tuned")
 
 RACES = {
     race.name: race
     for race in (
-        Race("mnist-1x20", "mnist", _PI | _OTHERS, PAPERS, beside=(*TODAYS, *_TUNED)),
+        Race("mnist-1x20", "mnist", _PI | _OTHERS, PAPERS, (*TODAYS, *TUNED.values())),
         Race(
             "mnist-2x400", "mnist", _PI, PAPERS, size=(2, 400), num_tasks=100, sketch=(2, 20),
         ),
@@ -122,18 +126,25 @@ def policies_of(race: Race, out: Path) -> dict[str, Policy]:
 def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
     """The competitors by name, and how many tasks each runs at most.
 
+    A tuned one whose best setting is the paper's is left out: it races already.
+
     Args:
       race: the race.
       out: the folder of the reproduction; its tuning grids are read if a tuned competitor takes
         part, its training runs if their policies do.
 
     Raises:
-      ValueError: if a policy is not there.
+      ValueError: if a policy is not there, or no competitor has such a name.
       FileNotFoundError: if a tuned competitor takes part and the grids have not been run.
     """
-    known = dict(BASELINES)
-    if any(name in _TUNED for name in race.beside):
-        known |= tuned_competitors(out / "records")
+    known = BASELINES | (tuned_competitors(out / "records") if race.has_tuned else {})
+    most = dict.fromkeys(race.against, race.num_tasks) | dict.fromkeys(race.beside, race.num_beside)
+    unknown = [name for name in most if name not in (*known, *TUNED.values())]
+    if unknown:
+        raise ValueError(
+            f"The race {race.name!r} has the unknown competitor {unknown[0]!r}: choose among "
+            f"{', '.join((*BASELINES, *TUNED.values()))}."
+        )
     mine = {
         name: (
             policy_competitor(name, policy),
@@ -141,9 +152,7 @@ def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
         )
         for name, policy in policies_of(race, out).items()
     }
-    theirs = {name: (known[name], race.num_tasks) for name in race.against}
-    beside = (name for name in race.beside if name in known)
-    return mine | theirs | {name: (known[name], race.num_beside) for name in beside}
+    return mine | {name: (known[name], most[name]) for name in most if name in known}
 
 
 def run_race(
