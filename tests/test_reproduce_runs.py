@@ -1,4 +1,5 @@
 import collections
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -8,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -18,10 +21,12 @@ import pytest
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.baselines import BASELINES, ScipyCompetitor
 from jax_lbfgs_pi.cli import main
+from jax_lbfgs_pi.cli import reproduce as cli_reproduce
 from jax_lbfgs_pi.cli.reproduce import NAMES as CLI_NAMES
 from jax_lbfgs_pi.reproduce import artefacts, claims, grids, races, trainings
 from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, score, tuned_competitors
+from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.reproduce.races import RACES, Race, competitors, count_runs, run_race
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder, row_of
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, Training, run_training
@@ -1284,7 +1289,9 @@ def test_sizes_choose_the_networks(command, runner, drawn, tmp_path):
 
 @pytest.mark.parametrize("name", ["fig3", "fig4", "fig7"])
 @pytest.mark.parametrize("render", [[], ["--render"]])
-def test_figures_of_one_network_say_so_where_it_is_left_out(command, runner, tmp_path, name, render):
+def test_figures_of_one_network_say_so_where_it_is_left_out(
+    command, runner, tmp_path, name, render
+):
     fill_race(tmp_path, "mnist-1x20", [0])
     status, out, _ = command(name, "--sizes", "2,400", "4,800", *render, "--out", tmp_path)
     assert status == 0
@@ -1387,6 +1394,111 @@ def test_missing_data_says_what_to_do(command, monkeypatch, tmp_path):
     assert_one_error(result, "download_and_prepare()")
 
 
+# --- processes that share a folder ----------------------------------------------------------------
+
+
+def meet(work):
+    """Calls `work` from two threads, the second when the first is in; both results.
+
+    `work` gets what it is to call once it is in, which returns when the other one waits.
+    """
+    inside, waits = threading.Event(), threading.Event()
+
+    def hold(*args):
+        inside.set()
+        assert waits.wait(20)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(work, hold, None)
+        assert inside.wait(20)
+        second = pool.submit(work, lambda *args: None, waits.set)
+        return first.result(20), second.result(20)
+
+
+def test_one_trains_and_the_other_waits_for_it(trainer, tmp_path):
+    def train(inside, on_wait):
+        options = {} if on_wait is None else {"on_wait": on_wait}
+        return run_training(TRAININGS["limits"], tmp_path, on_step=inside, **options)
+
+    mine, theirs = meet(train)
+    assert len(trainer) == 1
+    assert facts(mine) == facts(theirs) == facts(read_log(tmp_path / "trainings" / "limits"))
+
+
+def test_one_runs_the_grids_and_the_other_waits_for_them(runner, tmp_path):
+    def run(inside, on_wait):
+        options = {} if on_wait is None else {"on_wait": on_wait}
+        return grids.run_grids(tmp_path, num_tasks=1, on_run=inside, **options).rows()
+
+    mine, theirs = meet(run)
+    assert sorted(runner.pairs()) == sorted((0, name) for name in SETTINGS)
+    assert mine == theirs
+
+
+def test_what_another_process_is_at_comes_last(command, trainer, tmp_path, monkeypatch):
+    """A training that is held is left for the end, and the progress bar says why."""
+    bars, held = [], contextlib.ExitStack()
+    meta_train, progress_bar = trainings.meta_train, cli_reproduce.progress_bar
+
+    def train(tasks, config, **options):
+        if config.clip_layer == "straight_through":  # the last of four
+            assert bars[0].tasks[0].description == "layer-cvx (another process)"
+            held.close()
+        return meta_train(tasks, config, **options)
+
+    monkeypatch.setattr(trainings, "meta_train", train)
+    monkeypatch.setattr(
+        cli_reproduce, "progress_bar", lambda: bars.append(progress_bar()) or bars[0]
+    )
+    monkeypatch.setattr(artefacts, "clip_derivatives", lambda distances: {"implicit": distances})
+    held.enter_context(alone(tmp_path, "layer-cvx"))
+    status, _, err = command("cvx-layer", "--tasks", 1, "--out", tmp_path)
+    assert status == 0
+    layers = ["implicit", "clip", "straight_through", "cvx"]
+    assert [asked[2].clip_layer for asked in trainer] == layers
+    assert "another process" not in err  # when all is done, nobody is
+
+
+def test_packing_waits_for_packing(command, runner, drawn, tmp_path):
+    """Two at once would each leave out what the other has taken away."""
+    assert command("convex", "--tasks", 1, "--out", tmp_path)[0] == 0
+    loose = sorted((tmp_path / "records").rglob("*/*.json"))
+    with ThreadPoolExecutor() as pool:
+        with alone(tmp_path, "pack"):
+            packing = pool.submit(main, ["reproduce", "claims", "--pack", "--out", str(tmp_path)])
+            with pytest.raises(TimeoutError):
+                packing.result(1)
+            assert sorted((tmp_path / "records").rglob("*/*.json")) == loose
+        assert packing.result(20) == 0
+    assert not list((tmp_path / "records").glob("*/*/*.json"))
+
+
+HOLD = """
+import pathlib, sys, time
+from jax_lbfgs_pi.reproduce.locks import alone
+with alone(pathlib.Path(sys.argv[1]), "limits"):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_process_holds_nothing(tmp_path):
+    def in_the_way():
+        raise TimeoutError
+
+    argv = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        with pytest.raises(TimeoutError), alone(tmp_path, "limits", in_the_way):
+            pass
+        with alone(tmp_path, "cifar", in_the_way), alone(tmp_path / "other", "limits", in_the_way):
+            pass
+        process.send_signal(signal.SIGKILL)
+    with alone(tmp_path, "limits", in_the_way):
+        pass
+
+
 # --- whole processes ------------------------------------------------------------------------------
 
 LBFGS_PI = "import sys; from jax_lbfgs_pi.cli import main; sys.exit(main())"
@@ -1456,6 +1568,21 @@ def test_killed_at_ten_random_moments_the_records_are_the_same(tmp_path):
     # What was half written is no record, and does not stop what comes after.
     finish("convex", "--render", "--pack", "--out", out, cache=tmp_path / "cache")
     assert sum(map(len, rows_of(out).values())) == total
+
+
+@pytest.mark.slow
+def test_two_processes_train_once_and_share_the_races(mnist_dir, tmp_path):
+    argv, cache = ["convex", "tau-limit", "--tasks", "2", "--out"], tmp_path / "cache"
+    finish(*argv, tmp_path / "whole", cache=cache)
+    both = [process(*argv, tmp_path / "shared", "--shard", f"{i}/2", cache=cache) for i in (0, 1)]
+    for running in both:
+        _, err = running.communicate()
+        assert running.returncode == 0, err[-3000:]
+    np.testing.assert_equal(rows_of(tmp_path / "shared"), rows_of(tmp_path / "whole"))
+    whole, shared = (tmp_path / out / "trainings" / "limits" for out in ("whole", "shared"))
+    assert facts(read_log(shared)) == facts(read_log(whole))
+    policies = {(folder / "policy.safetensors").read_bytes() for folder in (whole, shared)}
+    assert len(policies) == 1
 
 
 @pytest.mark.slow

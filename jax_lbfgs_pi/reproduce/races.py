@@ -13,6 +13,7 @@ from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_policy, policy_digest
 from jax_lbfgs_pi.reproduce.grids import TUNED, tuned_competitors
+from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
@@ -183,7 +184,8 @@ def run_race(
     count, max_iters = race.limits(num_tasks)
     folder = out / "records" / race.name
     entrants = competitors(race, out)
-    _claim(folder, race, max_iters, policies_of(race, out))
+    with alone(out, race.name):
+        _claim(folder, race, max_iters, policies_of(race, out))
     records = RunFolder(folder)
     wanted = _wanted(entrants, range(shard[0], count, shard[1]))
     missing = [pair for pair in wanted if not records.has(*pair)]
