@@ -1,6 +1,7 @@
 """Cards of trained policies, and packed logs."""
 
 import dataclasses
+import gzip
 import math
 import statistics
 
@@ -99,3 +100,22 @@ def test_a_packed_log_reads_the_same(tmp_path):
     assert (tmp_path / "log.jsonl.gz").read_bytes() == packed
     pack_log(tmp_path)  # nothing left to pack
     assert (tmp_path / "log.jsonl.gz").read_bytes() == packed
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "a flipped byte": lambda content: content[:30] + bytes([content[30] ^ 0xFF]) + content[31:],
+    "not gzip": gzip.decompress,
+    "binary": lambda content: gzip.compress(b"\xff\xfe\x00"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_packed_log_is_one_clear_sentence(tmp_path, damage):
+    LogFile(tmp_path, make_log(2)).close()
+    pack_log(tmp_path)
+    path = tmp_path / "log.jsonl.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"^The log in '.*log.jsonl.gz' is damaged: restore .*\.$"):
+        read_log(tmp_path)

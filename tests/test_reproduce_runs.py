@@ -1035,6 +1035,16 @@ def test_curves_are_of_the_first_tasks(tmp_path, drawn, name, num):
     assert [t for t in titles if t] == [f"task {i}" for i in range(num)]
 
 
+@pytest.mark.parametrize("name", ["fig3", "fig7"])
+def test_rows_without_curves_make_no_figure_of_curves(command, tmp_path, name):
+    """Their file may be gone."""
+    fill(tmp_path, "mnist-1x20", [make_row(task, n) for task in range(3) for n in (PI, *PAPERS)])
+    status, out, _ = command(name, "--render", "--out", tmp_path)
+    assert status == 0
+    assert "not made: no curves of its tasks" in out
+    assert made(tmp_path) == ["summary.json"]
+
+
 def test_grids_table(reproduced, drawn):
     ((title, header, rows),) = tables_of(make(reproduced, "grids")["grids.md"])
     assert "1 training task" in title

@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             continue
         made[name] = [path.name for path in ARTEFACTS[name].make(args.out, there)]
         if not made[name]:
-            out.print(f"{name:<10} not made: its tasks have not been run", soft_wrap=True)
+            out.print(f"{name:<10} not made: no curves of its tasks in {args.out}", soft_wrap=True)
             continue
         out.print(f"{name:<10} {' '.join(made[name])}", soft_wrap=True)
     if args.pack:

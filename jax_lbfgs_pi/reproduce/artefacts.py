@@ -69,7 +69,7 @@ def _curves(name: str, num: int) -> Callable[[Path, Sequence[str]], list[Path]]:
     def make(out: Path, races: Sequence[str]) -> list[Path]:
         folder = RunFolder(out / "records" / races[0])
         there = records_of(out, races[0]).tasks(FAVOURITE)
-        tasks = [t for t in there if t < CURVES][:num]
+        tasks = [t for t in there if folder.curve(t, FAVOURITE) is not None][:num]
         if not tasks:
             return []
         figure = plots.curves(folder, tasks, (FAVOURITE, *PAPERS))

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,13 +118,16 @@ def read_log(folder: str | os.PathLike[str], *, before_step: int | None = None) 
     Args:
       folder: a folder that `meta_train` wrote.
       before_step: if given, later records are left out.
+
+    Raises:
+      ValueError: if the packed log is damaged.
     """
     log = MetaTrainLog()
     path, packed = Path(folder) / "log.jsonl", Path(folder) / PACKED
     if path.is_file():
         text = path.read_text()
     elif packed.is_file():
-        text = gzip.decompress(packed.read_bytes()).decode()
+        text = _unpack(packed)
     else:
         return log
     for line in text.splitlines():
@@ -141,6 +145,19 @@ def pack_log(folder: str | os.PathLike[str]) -> None:
     if path.is_file():
         write_atomically(path.with_name(PACKED), gzip.compress(path.read_bytes(), mtime=0))
         path.unlink()
+
+
+def _unpack(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if not content:
+            raise EOFError("no header")  # which gzip does not ask for
+        return gzip.decompress(content).decode()
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(
+            f"The log in {str(path)!r} is damaged: restore the file, or delete its folder and "
+            f"train again."
+        ) from error
 
 
 def _parse(line: str) -> Any:
