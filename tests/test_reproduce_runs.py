@@ -1,6 +1,8 @@
 import collections
 import contextlib
 import dataclasses
+import datetime
+import importlib.metadata
 import itertools
 import json
 import math
@@ -15,8 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import jaxlib
 import numpy as np
+import optax
 import pytest
+import scipy
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.baselines import BASELINES, ScipyCompetitor
@@ -464,6 +469,59 @@ def test_a_policy_trained_anew_is_refused(runner, tmp_path, monkeypatch):
     lp.save_policy(lp.constant_policy(0.25), path)
     with pytest.raises(ValueError, match="holds records of another race"):
         run_race(race, tmp_path)
+
+
+def provenance_of(out, race="tiny"):
+    return json.loads((out / "records" / race / "race.json").read_text()).get("provenance")
+
+
+def test_a_race_says_which_versions_made_it(runner, tmp_path):
+    def today():
+        return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+    before = today()
+    run_race(TINY, tmp_path)
+    (entry,) = provenance_of(tmp_path)
+    assert before <= entry.pop("date") <= today()
+    entry.pop("commit", None)  # tested with the versions
+    assert entry == {
+        "jax_lbfgs_pi": importlib.metadata.version("jax_lbfgs_pi"),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "optax": optax.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
+
+
+def test_other_versions_go_on_with_a_race_and_are_noted(runner, tmp_path, monkeypatch):
+    """Once each, and only where they add a record."""
+    path = tmp_path / "records" / "tiny" / "race.json"
+    for version, count in (("1", 1), ("1", 2), ("2", 2), ("2", 3), ("1", 4)):
+        monkeypatch.setattr(races, "versions", lambda v=version: {"jax": v})
+        run_race(dataclasses.replace(TINY, num_tasks=count), tmp_path)
+        if (version, count) == ("2", 2):  # all was there
+            assert [entry["jax"] for entry in provenance_of(tmp_path)] == ["1"]
+    assert [entry["jax"] for entry in provenance_of(tmp_path)] == ["1", "2"]
+    before = path.read_bytes()
+    run_race(TINY, tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("race", ["quadratic", "logistic"])
+def test_shipped_races_say_no_versions_and_are_gone_on_with(tmp_path, monkeypatch, race):
+    monkeypatch.setattr(races, "make_runner", Runner())
+    monkeypatch.setattr(races, "get_tasks", small_tasks)
+    shipped = Path(__file__).parent.parent / "reproduction" / "records" / race
+    folder = shutil.copytree(shipped, tmp_path / "records" / race)
+    before = (folder / "race.json").read_bytes()
+    run_race(RACES[race], tmp_path)
+    assert (folder / "race.json").read_bytes() == before  # nothing was missing
+    run_race(dataclasses.replace(RACES[race], num_tasks=101), tmp_path)
+    assert len(provenance_of(tmp_path, race)) == 1
+    after = json.loads((folder / "race.json").read_text())
+    assert {k: v for k, v in after.items() if k != "provenance"} == json.loads(before)
 
 
 def test_who_takes_part(runner, tmp_path):

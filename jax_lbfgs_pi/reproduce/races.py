@@ -1,6 +1,7 @@
 """The races behind the paper's tables and figures, and how their records are made."""
 
 import dataclasses
+import datetime
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.tasks.suites import get_tasks
+from jax_lbfgs_pi.versions import versions
 
 FAVOURITE = "L-BFGS-π"
 PAPERS = ("ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS")
@@ -184,11 +186,11 @@ def run_race(
     count, max_iters = race.limits(num_tasks)
     folder = out / "records" / race.name
     entrants = competitors(race, out)
-    with alone(out, race.name):
-        _claim(folder, race, max_iters, policies_of(race, out))
     records = RunFolder(folder)
     wanted = _wanted(entrants, range(shard[0], count, shard[1]))
     missing = [pair for pair in wanted if not records.has(*pair)]
+    with alone(out, race.name):
+        _claim(folder, race, max_iters, policies_of(race, out), adds=bool(missing))
     for _, name in set(wanted) - set(missing):
         on_run(name)
     if missing:
@@ -215,19 +217,29 @@ def _wanted(
     return [(t, name) for t in tasks for name, (_, most) in entrants.items() if t < most]
 
 
-def _claim(folder: Path, race: Race, max_iters: int, policies: dict[str, Policy]) -> None:
-    """Refuses a folder with records that must not be mixed with these."""
+def _claim(
+    folder: Path, race: Race, max_iters: int, policies: dict[str, Policy], *, adds: bool
+) -> None:
+    """Refuses a folder with records that must not be mixed with these; notes who `adds` to it.
+
+    Under `provenance` stand the versions that records were made with, each with the day on which it
+    came: other versions may go on with a race.
+    """
     digests = {name: policy_digest(policy) for name, policy in policies.items()}
     settings = {"race": race.name, "max_iters": max_iters, "tol": TOLERANCE}
-    path = folder / "race.json"
+    path, made_by = folder / "race.json", []
     if path.is_file():
         there = json.loads(path.read_text())
-        known = there.pop("policies")
+        known, made_by = there.pop("policies"), there.pop("provenance", [])
         if there != settings or any(known.get(name, d) != d for name, d in digests.items()):
             raise ValueError(
                 f"The folder {str(folder)!r} holds records of another race or policy (see its "
                 f"race.json): choose another with --out, or delete it."
             )
         digests = known | digests
-    text = json.dumps(settings | {"policies": digests}, indent=2, sort_keys=True)
-    write_atomically(path, text)
+    if adds and all(entry != versions() | {"date": entry["date"]} for entry in made_by):
+        made_by.append(
+            versions() | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+        )
+    claim = settings | {"policies": digests} | ({"provenance": made_by} if made_by else {})
+    write_atomically(path, json.dumps(claim, indent=2, sort_keys=True))
