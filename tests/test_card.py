@@ -86,6 +86,15 @@ def test_long_runs_are_shown_in_few_rows_the_last_among_them():
     assert len(epochs) <= MOST_ROWS + 1
 
 
+def test_the_share_of_skipped_unrolls_counts_tasks():
+    """Of two steps with three tasks each and one with one, four unrolls of seven."""
+    step = make_log(1).records[0]
+    steps = [dataclasses.replace(step, tasks=[0, 1, 2], num_skipped=n) for n in (3, 0)]
+    log = MetaTrainLog([*steps, dataclasses.replace(step, tasks=[0], num_skipped=1)])
+    assert log.share_skipped == pytest.approx(4 / 7)
+    assert MetaTrainLog().share_skipped == 0.0
+
+
 def test_a_packed_log_reads_the_same(tmp_path):
     log = make_log(2)
     LogFile(tmp_path, log).close()

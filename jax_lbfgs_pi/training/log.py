@@ -64,6 +64,11 @@ class MetaTrainLog:
         return sum(record.num_skipped for record in self.records)
 
     @property
+    def share_skipped(self) -> float:
+        """`num_skipped` as a share of the task-unrolls that the outer steps had room for."""
+        return self.num_skipped / max(1, sum(len(record.tasks) for record in self.records))
+
+    @property
     def seconds_per_step(self) -> float:
         """The median time of an outer step, seconds; compilation falls on the first alone."""
         return float(np.median([record.seconds for record in self.records]))
