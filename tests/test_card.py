@@ -1,6 +1,7 @@
 """Cards of trained policies, and packed logs."""
 
 import dataclasses
+import gzip
 import math
 import statistics
 
@@ -85,6 +86,15 @@ def test_long_runs_are_shown_in_few_rows_the_last_among_them():
     assert len(epochs) <= MOST_ROWS + 1
 
 
+def test_the_share_of_skipped_unrolls_counts_tasks():
+    """Of two steps with three tasks each and one with one, four unrolls of seven."""
+    step = make_log(1).records[0]
+    steps = [dataclasses.replace(step, tasks=[0, 1, 2], num_skipped=n) for n in (3, 0)]
+    log = MetaTrainLog([*steps, dataclasses.replace(step, tasks=[0], num_skipped=1)])
+    assert log.share_skipped == pytest.approx(4 / 7)
+    assert MetaTrainLog().share_skipped == 0.0
+
+
 def test_a_packed_log_reads_the_same(tmp_path):
     log = make_log(2)
     LogFile(tmp_path, log).close()
@@ -99,3 +109,22 @@ def test_a_packed_log_reads_the_same(tmp_path):
     assert (tmp_path / "log.jsonl.gz").read_bytes() == packed
     pack_log(tmp_path)  # nothing left to pack
     assert (tmp_path / "log.jsonl.gz").read_bytes() == packed
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "a flipped byte": lambda content: content[:30] + bytes([content[30] ^ 0xFF]) + content[31:],
+    "not gzip": gzip.decompress,
+    "binary": lambda content: gzip.compress(b"\xff\xfe\x00"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_packed_log_is_one_clear_sentence(tmp_path, damage):
+    LogFile(tmp_path, make_log(2)).close()
+    pack_log(tmp_path)
+    path = tmp_path / "log.jsonl.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match=r"^The log in '.*log.jsonl.gz' is damaged: restore .*\.$"):
+        read_log(tmp_path)

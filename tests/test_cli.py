@@ -10,6 +10,7 @@ from jax.flatten_util import ravel_pytree
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.baselines import BASELINES
 from jax_lbfgs_pi.cli import main
+from jax_lbfgs_pi.cli.train import skip_warning
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TRAIN = ["train", "--dataset", "quadratic", "--tasks", "2", "--epochs", "1"]
@@ -220,6 +221,12 @@ def test_a_second_identical_call_changes_nothing(command, trained, tmp_path):
     assert (tmp_path / "log.jsonl").read_bytes() == log  # not a step was taken again
 
 
+def test_a_warning_where_more_than_half_of_the_unrolls_were_skipped():
+    assert skip_warning(0, 0.0) is None
+    assert skip_warning(6, 0.5) is None
+    assert "7 unrolls (58%) were skipped" in (skip_warning(7, 7 / 12) or "")
+
+
 def test_training_prints_a_table_that_fits_and_the_next_command(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, out, err = command(*TRAIN, "--out", "mine")
@@ -229,6 +236,7 @@ def test_training_prints_a_table_that_fits_and_the_next_command(command, tmp_pat
     assert "F, first unrolls" in out
     assert "…" not in out
     assert "training" in err or "epoch" in err  # the progress bar, beside the results
+    assert "warning" not in err
     (advice,) = [line for line in out.splitlines() if "lbfgs-pi race" in line]
     argv = advice.split("lbfgs-pi ")[1].split()
     assert command(*argv, "--tasks", 1, "--max-iters", 2, "--against", "ADAM")[0] == 0
@@ -389,10 +397,15 @@ def test_json_of_a_training_run_that_only_diverged(command, monkeypatch, tmp_pat
 
     impossible = config.get_preset("fast", divergence_factor=1e-300)
     monkeypatch.setitem(config.PRESETS, "fast", impossible)
-    status, out, _ = command(*TRAIN, "--json", "--out", tmp_path)
+    status, out, err = command(*TRAIN, "--json", "--out", tmp_path)
     assert status == 0
     summary = strict_json(out)
-    assert summary["skipped"] > 0
+    # Two tasks fill a group of six up; both outer steps are for nothing.
+    assert (summary["skipped"], summary["share_skipped"]) == (12, 1.0)
+    (line,) = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert line.startswith("warning: 12 unrolls (100%) were skipped")
+    assert "--preset" in line
+    assert line.endswith(".")
     assert summary["epochs"][0]["loss"] is None
     strict_json((tmp_path / "summary.json").read_text())
     for line in (tmp_path / "log.jsonl").read_text().splitlines():

@@ -1,7 +1,9 @@
 import dataclasses
+import itertools
 import json
 import math
 import shutil
+import statistics
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +30,14 @@ from jax_lbfgs_pi.evaluation import (
     summarize,
     wins_and_ties,
 )
-from jax_lbfgs_pi.evaluation.statistics import first_hit, least_value
+from jax_lbfgs_pi.evaluation.statistics import (
+    first,
+    first_hit,
+    least_value,
+    log_ratio,
+    median,
+    tied,
+)
 from tests import oracles
 
 PI = "L-BFGS-π"
@@ -145,8 +154,9 @@ def test_the_clock_only_goes_forward(raced):
             assert np.all(np.diff(run.seconds) >= 0)
 
 
-@pytest.mark.parametrize("name", ["L-BFGS-B", "L-BFGS-BTLS"])
-def test_evaluations_counted_on_the_host_agree(tasks, name):
+@pytest.fixture
+def counted(tasks):
+    """Two tasks, and a list that gets an entry for each evaluation as it is made."""
     counter = []
 
     class Counted:
@@ -157,11 +167,25 @@ def test_evaluations_counted_on_the_host_agree(tasks, name):
             jax.debug.callback(lambda: counter.append(1))
             return tasks.task.loss(params, data)
 
-    counted = dataclasses.replace(tasks, task=Counted()).take(2)
-    results = race(counted, [BASELINES[name]], max_iters=8, tol=0.0)
+    return dataclasses.replace(tasks, task=Counted()).take(2), counter
+
+
+@pytest.mark.parametrize(("name", "warm_up"), [("L-BFGS-B", 0), ("L-BFGS-BTLS", 1)])
+def test_evaluations_counted_on_the_host_agree(counted, name, warm_up):
+    """Also those of warming up, a tenth of a run: here the turn at x0, with its search if any."""
+    tasks, counter = counted
+    results = race(tasks, [BASELINES[name]], max_iters=8, tol=0.0)
     jax.effects_barrier()
-    first, second = (int(runs[name].num_evals[-1]) for runs in results)
-    assert len(counter) == 2 * first + second  # the first task is run once more to warm up
+    first, second = (runs[name].num_evals for runs in results)
+    assert len(counter) == first[warm_up] + first[-1] + second[-1]
+
+
+@pytest.mark.parametrize(("max_iters", "warm_up"), [(0, 0), (2, 0), (30, 3), (300, 25)])
+def test_warming_up_takes_a_tenth_of_a_run_and_at_most_25_iterations(counted, max_iters, warm_up):
+    tasks, counter = counted
+    race(tasks.take(1), [BASELINES["L-BFGS-B"]], max_iters=max_iters, tol=0.0)
+    jax.effects_barrier()
+    assert len(counter) == (warm_up + 1) + (max_iters + 1)
 
 
 def test_on_run_is_told_of_every_run_in_order(tasks):
@@ -401,6 +425,30 @@ def test_a_task_that_is_lost_for_both_from_the_start_is_even():
     assert summarize([won, lost, won], "A", [GRAD], "num_evals")[1].advantage == 1.0
 
 
+def test_the_median_of_infinite_advantages_is_one_of_them():
+    """Each loses one task from the start: I_a is ∞ and -∞, whose mean is no number."""
+    lost, fine = make_run([np.nan, np.inf]), make_run([1.0])
+    results = [{"A": fine, "B": lost}, {"A": lost, "B": fine}]
+    assert summarize(results, "A", [GRAD], "num_evals")[1].advantage == -math.inf
+
+
+def test_numbers_of_arrays_by_plain_loops():
+    """The functions that races and the reproduction share."""
+    values = [1.0, 2.0, 0.0, 1e-320, 1e300, math.inf]
+    mine, theirs = (list(column) for column in zip(*itertools.product(values, values), strict=True))
+    arrays = np.array(mine), np.array(theirs)
+    pairs = list(zip(mine, theirs, strict=True))
+    np.testing.assert_array_equal(first(*arrays), [100 if m < t else 0 for m, t in pairs])
+    np.testing.assert_array_equal(tied(*arrays), [100 if m == t else 0 for m, t in pairs])
+    index = [
+        0.0 if m == t else math.inf if t == math.inf else -math.inf if m == math.inf
+        else math.log(max(t, 1e-300)) - math.log(max(m, 1e-300))
+        for m, t in pairs
+    ]  # fmt: skip
+    np.testing.assert_allclose(log_ratio(np.array(theirs), np.array(mine)), index, rtol=1e-14)
+    assert median(arrays[0]) == statistics.median_low(mine)
+
+
 def test_summary_of_hand_made_runs():
     mine, theirs = summarize(HAND_MADE, "A", [GRAD, Target("value", 2.5)], "num_evals")
     assert (mine.name, theirs.name) == ("A", "B")
@@ -412,7 +460,7 @@ def test_summary_of_hand_made_runs():
     # On f < 2.5: A hits at 2 evaluations in task 0 alone; B in tasks 1 and 2.
     assert theirs.wins == [25.0, 25.0]
     assert theirs.ties == [50.0, 25.0]
-    assert theirs.advantage == pytest.approx(np.median([1.0, -1.0, math.log(0.5), 0.0]))
+    assert theirs.advantage == pytest.approx(statistics.median_low([1, -1, math.log(0.5), 0]))
     assert mine.ms_per_eval == pytest.approx(500.0)
 
 

@@ -112,6 +112,14 @@ def test_curves_without_some_competitor(tmp_path):
     assert_drawn(figure)
 
 
+def test_a_task_without_curves_has_no_panels(tmp_path):
+    folder = folder_of(tmp_path, runs_of([0, 1]), curve=lambda task, name: task == 1)
+    figure = plots.curves(folder, [0, 1], NAMES)
+    assert [axes.get_visible() for axes in figure.axes] == [False, True, False, True]
+    assert [len(axes.get_lines()) for axes in figure.axes] == [0, 5, 0, 2]
+    assert_drawn(figure)
+
+
 @pytest.mark.parametrize("values", [[4.0, 1e30, 1e200, INF], [4.0, 2.0, math.nan]], ids=str)
 @pytest.mark.parametrize("who", [PI, "ADAM"])
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # tested with the records

@@ -1,5 +1,8 @@
 import collections
+import contextlib
 import dataclasses
+import datetime
+import importlib.metadata
 import itertools
 import json
 import math
@@ -8,20 +11,27 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import jaxlib
 import numpy as np
+import optax
 import pytest
+import scipy
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.baselines import BASELINES, ScipyCompetitor
 from jax_lbfgs_pi.cli import main
+from jax_lbfgs_pi.cli import reproduce as cli_reproduce
 from jax_lbfgs_pi.cli.reproduce import NAMES as CLI_NAMES
 from jax_lbfgs_pi.reproduce import artefacts, claims, grids, races, trainings
 from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, score, tuned_competitors
+from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.reproduce.races import RACES, Race, competitors, count_runs, run_race
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder, row_of
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, Training, run_training
@@ -461,6 +471,59 @@ def test_a_policy_trained_anew_is_refused(runner, tmp_path, monkeypatch):
         run_race(race, tmp_path)
 
 
+def provenance_of(out, race="tiny"):
+    return json.loads((out / "records" / race / "race.json").read_text()).get("provenance")
+
+
+def test_a_race_says_which_versions_made_it(runner, tmp_path):
+    def today():
+        return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+    before = today()
+    run_race(TINY, tmp_path)
+    (entry,) = provenance_of(tmp_path)
+    assert before <= entry.pop("date") <= today()
+    entry.pop("commit", None)  # tested with the versions
+    assert entry == {
+        "jax_lbfgs_pi": importlib.metadata.version("jax_lbfgs_pi"),
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "optax": optax.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+    }
+
+
+def test_other_versions_go_on_with_a_race_and_are_noted(runner, tmp_path, monkeypatch):
+    """Once each, and only where they add a record."""
+    path = tmp_path / "records" / "tiny" / "race.json"
+    for version, count in (("1", 1), ("1", 2), ("2", 2), ("2", 3), ("1", 4)):
+        monkeypatch.setattr(races, "versions", lambda v=version: {"jax": v})
+        run_race(dataclasses.replace(TINY, num_tasks=count), tmp_path)
+        if (version, count) == ("2", 2):  # all was there
+            assert [entry["jax"] for entry in provenance_of(tmp_path)] == ["1"]
+    assert [entry["jax"] for entry in provenance_of(tmp_path)] == ["1", "2"]
+    before = path.read_bytes()
+    run_race(TINY, tmp_path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("race", ["quadratic", "logistic"])
+def test_shipped_races_say_no_versions_and_are_gone_on_with(tmp_path, monkeypatch, race):
+    monkeypatch.setattr(races, "make_runner", Runner())
+    monkeypatch.setattr(races, "get_tasks", small_tasks)
+    shipped = Path(__file__).parent.parent / "reproduction" / "records" / race
+    folder = shutil.copytree(shipped, tmp_path / "records" / race)
+    before = (folder / "race.json").read_bytes()
+    run_race(RACES[race], tmp_path)
+    assert (folder / "race.json").read_bytes() == before  # nothing was missing
+    run_race(dataclasses.replace(RACES[race], num_tasks=101), tmp_path)
+    assert len(provenance_of(tmp_path, race)) == 1
+    after = json.loads((folder / "race.json").read_text())
+    assert {k: v for k, v in after.items() if k != "provenance"} == json.loads(before)
+
+
 def test_who_takes_part(runner, tmp_path):
     entrants = competitors(TINY, tmp_path)
     assert {name: most for name, (_, most) in entrants.items()} == {
@@ -470,6 +533,15 @@ def test_who_takes_part(runner, tmp_path):
         assert competitor.name == name
     assert isinstance(entrants["SciPy"][0], ScipyCompetitor)
     assert entrants["ADAM"][0] is BASELINES["ADAM"]
+
+
+@pytest.mark.parametrize("where", ["against", "beside"])
+@pytest.mark.parametrize("name", ["scipy", "L-BFGS-B, tuned"])
+def test_an_unknown_competitor_is_not_left_out(runner, tmp_path, where, name):
+    race = dataclasses.replace(TINY, **{where: ("ADAM", name)})
+    with pytest.raises(ValueError, match=f"^The race 'tiny' has the unknown competitor '{name}': "):
+        run_race(race, tmp_path)
+    assert runner.calls == []
 
 
 # --- grids ----------------------------------------------------------------------------------------
@@ -935,11 +1007,11 @@ def test_the_names_of_the_command_are_the_artefacts():
 def test_every_race_training_and_grid_serves_an_artefact():
     assert {race for a in ARTEFACTS.values() for race in a.races} == set(RACES)
     assert {name for a in ARTEFACTS.values() for name in a.trainings} == set(TRAININGS)
+    assert [name for name, artefact in ARTEFACTS.items() if artefact.grids] == ["grids"]
     # Where a tuned competitor or a trained policy takes part, what it needs is made first.
+    assert [name for name, race in RACES.items() if race.has_tuned] == ["mnist-1x20"]
     for artefact in ARTEFACTS.values():
         for race in artefact.races:
-            if any("tuned" in name for name in RACES[race].beside):
-                assert artefact.grids
             assert set(RACES[race].policies.values()) & set(TRAININGS) <= set(artefact.trainings)
 
 
@@ -1019,6 +1091,16 @@ def test_curves_are_of_the_first_tasks(tmp_path, drawn, name, num):
     make(tmp_path, name)
     titles = [a.get_title() for a in drawn[f"{name}.png"].axes if a.get_visible()]
     assert [t for t in titles if t] == [f"task {i}" for i in range(num)]
+
+
+@pytest.mark.parametrize("name", ["fig3", "fig7"])
+def test_rows_without_curves_make_no_figure_of_curves(command, tmp_path, name):
+    """Their file may be gone."""
+    fill(tmp_path, "mnist-1x20", [make_row(task, n) for task in range(3) for n in (PI, *PAPERS)])
+    status, out, _ = command(name, "--render", "--out", tmp_path)
+    assert status == 0
+    assert "not made: no curves of its tasks" in out
+    assert made(tmp_path) == ["summary.json"]
 
 
 def test_grids_table(reproduced, drawn):
@@ -1138,8 +1220,10 @@ def test_help(command):
             (["convex", f"--shard={text}"], ["--shard must be I/N with 0 <= I < N", repr(text)])
             for text in ("2/2", "3/2", "-1/2", "0/0", "1", "a/b", "0/1/2", "", "0.5/2")
         ),
-        (["--sizes", "9,9"], ["--sizes has", "choose among 1,20 2,400 4,800"]),
-        (["--sizes", "1,20", "20"], ["--sizes has", "choose among 1,20 2,400 4,800"]),
+        (["all", "fig9"], ["Unknown artefact 'fig9'"]),
+        (["--sizes", "9,9"], ["--sizes has '9,9': choose among 1,20 2,400 4,800."]),
+        (["--sizes", "1,20", "20"], ["--sizes has '20': choose among 1,20 2,400 4,800."]),
+        (["--sizes", "1x20"], ["--sizes has '1x20': choose among 1,20 2,400 4,800."]),
     ],
     ids=str,
 )
@@ -1256,16 +1340,40 @@ def test_only_what_is_asked_for_is_run(command, runner, trainer, drawn, tmp_path
 def test_sizes_choose_the_networks(command, runner, drawn, tmp_path):
     argv = ["table1", "fig5", "--tasks", 1, "--out", tmp_path]
     assert command(*argv, "--sizes", "2,400")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "records").iterdir()) == [
-        "grids",
-        "mnist-2x400",
-    ]
+    # Here no tuned competitor takes part, which is all that the grids are for.
+    assert [path.name for path in (tmp_path / "records").iterdir()] == ["mnist-2x400"]
     assert [a.get_title() for a in drawn["fig5.png"].axes] == ["mnist-2x400"]
     text = (tmp_path / "table1.md").read_text()
     assert "mnist-2x400" in text
     assert "mnist-1x20" not in text
     assert command(*argv, "--sizes", "1,20", "2,400")[0] == 0
     assert [a.get_title() for a in drawn["fig5.png"].axes] == ["mnist-1x20", "mnist-2x400"]
+    assert sorted(path.name for path in (tmp_path / "records").iterdir()) == [
+        "grids",
+        "mnist-1x20",
+        "mnist-2x400",
+    ]
+
+
+@pytest.mark.parametrize("name", ["fig3", "fig4", "fig7"])
+@pytest.mark.parametrize("render", [[], ["--render"]])
+def test_figures_of_one_network_say_so_where_it_is_left_out(
+    command, runner, tmp_path, name, render
+):
+    fill_race(tmp_path, "mnist-1x20", [0])
+    status, out, _ = command(name, "--sizes", "2,400", "4,800", *render, "--out", tmp_path)
+    assert status == 0
+    expected = f"{name} not made: it is of 1,20 alone, which --sizes leaves out"
+    assert " ".join(out.splitlines()[0].split()) == expected
+    assert runner.calls == []
+    assert made(tmp_path) == ["summary.json"]
+
+
+def test_all_is_all_wherever_it_stands(command, tmp_path):
+    for argv in ([], ["all"], ["fig3", "all"], ["all", "claims"]):
+        status, out, _ = command(*argv, "--render", "--out", tmp_path)
+        assert status == 0
+        assert [line.split()[0] for line in out.splitlines()[:-1]] == list(ARTEFACTS)
 
 
 def test_shards_of_the_command_are_one_race(command, runner, drawn, tmp_path):
@@ -1354,6 +1462,111 @@ def test_missing_data_says_what_to_do(command, monkeypatch, tmp_path):
     assert_one_error(result, "download_and_prepare()")
 
 
+# --- processes that share a folder ----------------------------------------------------------------
+
+
+def meet(work):
+    """Calls `work` from two threads, the second when the first is in; both results.
+
+    `work` gets what it is to call once it is in, which returns when the other one waits.
+    """
+    inside, waits = threading.Event(), threading.Event()
+
+    def hold(*args):
+        inside.set()
+        assert waits.wait(20)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(work, hold, None)
+        assert inside.wait(20)
+        second = pool.submit(work, lambda *args: None, waits.set)
+        return first.result(20), second.result(20)
+
+
+def test_one_trains_and_the_other_waits_for_it(trainer, tmp_path):
+    def train(inside, on_wait):
+        options = {} if on_wait is None else {"on_wait": on_wait}
+        return run_training(TRAININGS["limits"], tmp_path, on_step=inside, **options)
+
+    mine, theirs = meet(train)
+    assert len(trainer) == 1
+    assert facts(mine) == facts(theirs) == facts(read_log(tmp_path / "trainings" / "limits"))
+
+
+def test_one_runs_the_grids_and_the_other_waits_for_them(runner, tmp_path):
+    def run(inside, on_wait):
+        options = {} if on_wait is None else {"on_wait": on_wait}
+        return grids.run_grids(tmp_path, num_tasks=1, on_run=inside, **options).rows()
+
+    mine, theirs = meet(run)
+    assert sorted(runner.pairs()) == sorted((0, name) for name in SETTINGS)
+    assert mine == theirs
+
+
+def test_what_another_process_is_at_comes_last(command, trainer, tmp_path, monkeypatch):
+    """A training that is held is left for the end, and the progress bar says why."""
+    bars, held = [], contextlib.ExitStack()
+    meta_train, progress_bar = trainings.meta_train, cli_reproduce.progress_bar
+
+    def train(tasks, config, **options):
+        if config.clip_layer == "straight_through":  # the last of four
+            assert bars[0].tasks[0].description == "layer-cvx (another process)"
+            held.close()
+        return meta_train(tasks, config, **options)
+
+    monkeypatch.setattr(trainings, "meta_train", train)
+    monkeypatch.setattr(
+        cli_reproduce, "progress_bar", lambda: bars.append(progress_bar()) or bars[0]
+    )
+    monkeypatch.setattr(artefacts, "clip_derivatives", lambda distances: {"implicit": distances})
+    held.enter_context(alone(tmp_path, "layer-cvx"))
+    status, _, err = command("cvx-layer", "--tasks", 1, "--out", tmp_path)
+    assert status == 0
+    layers = ["implicit", "clip", "straight_through", "cvx"]
+    assert [asked[2].clip_layer for asked in trainer] == layers
+    assert "another process" not in err  # when all is done, nobody is
+
+
+def test_packing_waits_for_packing(command, runner, drawn, tmp_path):
+    """Two at once would each leave out what the other has taken away."""
+    assert command("convex", "--tasks", 1, "--out", tmp_path)[0] == 0
+    loose = sorted((tmp_path / "records").rglob("*/*.json"))
+    with ThreadPoolExecutor() as pool:
+        with alone(tmp_path, "pack"):
+            packing = pool.submit(main, ["reproduce", "claims", "--pack", "--out", str(tmp_path)])
+            with pytest.raises(TimeoutError):
+                packing.result(1)
+            assert sorted((tmp_path / "records").rglob("*/*.json")) == loose
+        assert packing.result(20) == 0
+    assert not list((tmp_path / "records").glob("*/*/*.json"))
+
+
+HOLD = """
+import pathlib, sys, time
+from jax_lbfgs_pi.reproduce.locks import alone
+with alone(pathlib.Path(sys.argv[1]), "limits"):
+    print("in", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_killed_process_holds_nothing(tmp_path):
+    def in_the_way():
+        raise TimeoutError
+
+    argv = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        with pytest.raises(TimeoutError), alone(tmp_path, "limits", in_the_way):
+            pass
+        with alone(tmp_path, "cifar", in_the_way), alone(tmp_path / "other", "limits", in_the_way):
+            pass
+        process.send_signal(signal.SIGKILL)
+    with alone(tmp_path, "limits", in_the_way):
+        pass
+
+
 # --- whole processes ------------------------------------------------------------------------------
 
 LBFGS_PI = "import sys; from jax_lbfgs_pi.cli import main; sys.exit(main())"
@@ -1423,6 +1636,21 @@ def test_killed_at_ten_random_moments_the_records_are_the_same(tmp_path):
     # What was half written is no record, and does not stop what comes after.
     finish("convex", "--render", "--pack", "--out", out, cache=tmp_path / "cache")
     assert sum(map(len, rows_of(out).values())) == total
+
+
+@pytest.mark.slow
+def test_two_processes_train_once_and_share_the_races(mnist_dir, tmp_path):
+    argv, cache = ["convex", "tau-limit", "--tasks", "2", "--out"], tmp_path / "cache"
+    finish(*argv, tmp_path / "whole", cache=cache)
+    both = [process(*argv, tmp_path / "shared", "--shard", f"{i}/2", cache=cache) for i in (0, 1)]
+    for running in both:
+        _, err = running.communicate()
+        assert running.returncode == 0, err[-3000:]
+    np.testing.assert_equal(rows_of(tmp_path / "shared"), rows_of(tmp_path / "whole"))
+    whole, shared = (tmp_path / out / "trainings" / "limits" for out in ("whole", "shared"))
+    assert facts(read_log(shared)) == facts(read_log(whole))
+    policies = {(folder / "policy.safetensors").read_bytes() for folder in (whole, shared)}
+    assert len(policies) == 1
 
 
 @pytest.mark.slow

@@ -2,9 +2,7 @@
 
 import argparse
 import datetime
-import importlib.metadata
 import os
-import platform
 import shlex
 import sys
 from pathlib import Path
@@ -19,6 +17,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from jax_lbfgs_pi.versions import versions
 
 
 def add_output_options(parser: argparse.ArgumentParser, default: str) -> None:
@@ -87,9 +87,7 @@ def provenance() -> dict[str, Any]:
     return {
         "command": " ".join(["lbfgs-pi", *map(shlex.quote, sys.argv[1:])]),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "jax": jax.__version__,
-        "jaxlib": importlib.metadata.version("jaxlib"),
-        "python": platform.python_version(),
+        **versions(),
         "device": f"{device.device_kind} ({device.platform})",
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.table import Table
 
 from jax_lbfgs_pi.cli.common import (
@@ -66,7 +67,21 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out.print(f"Policy, card, log and figure: {args.out}", soft_wrap=True)
     advice = f"lbfgs-pi race --dataset {args.dataset} --policy {summary['policy']}"
     out.print(f"Race it: {advice}", soft_wrap=True)
+    warning = skip_warning(summary["skipped"], summary["share_skipped"])
+    if warning is not None:  # also beside JSON, which has standard output for itself
+        Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
     return summary
+
+
+def skip_warning(num_skipped: int, share: float) -> str | None:
+    """What to say after a training in which most unrolls were skipped; None after any other."""
+    if share <= 0.5:
+        return None
+    return (
+        f"warning: {num_skipped} unrolls ({share:.0%}) were skipped, as f rose above f(x0) on "
+        f"average or was not finite, so the policy learned little: try another --preset, or in "
+        f"Python a smaller x0 or a shorter unroll_length."
+    )
 
 
 def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[str, Any]:
@@ -104,6 +119,7 @@ def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[
         "clip_layer": config.clip_layer,
         "outer_steps": len(log.records),
         "skipped": log.num_skipped,
+        "share_skipped": log.share_skipped,
         "seconds_per_outer_step": log.seconds_per_step,
         "seconds": float(sum(record.seconds for record in log.records)),
         "epochs": [

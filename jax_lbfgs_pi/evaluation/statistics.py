@@ -1,4 +1,8 @@
-"""What a race says: first hits, wins and ties, and the index I_a. Pure functions of the runs."""
+"""What a race says: first hits, wins and ties, and the index I_a. Pure functions.
+
+`median`, `first`, `tied` and `log_ratio` are of arrays, one entry for each task: `reproduce` takes
+the same numbers from its records as a race does from its runs.
+"""
 
 import dataclasses
 import math
@@ -28,6 +32,37 @@ class Target:
         return f"{symbol}<{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
+def median(values: np.ndarray, axis: int = 0) -> np.ndarray:
+    """The lower median, an element of `values`: the mean of two could be ∞ - ∞."""
+    return np.sort(values, axis=axis).take((values.shape[axis] - 1) // 2, axis=axis)
+
+
+def first(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """100 for each task where `mine` is the lower of two costs, else 0; its mean is W in percent.
+
+    Args:
+      mine: costs of a target, infinity where it was not met, shape `(num_tasks,)`.
+      theirs: a competitor's, likewise.
+    """
+    return 100.0 * (mine < theirs)
+
+
+def tied(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """100 for each task where two costs are equal, both infinite too, else 0; its mean is T."""
+    return 100.0 * (mine == theirs)
+
+
+def log_ratio(theirs: np.ndarray, mine: np.ndarray) -> np.ndarray:
+    """I_a = ln(f_a / f_π) of paper eq. 8, f_a in `theirs`, f_π in `mine`, shape `(num_tasks,)`.
+
+    Values below 1e-300 count as that, those that are not finite as infinity; where both are equal,
+    I_a is 0.
+    """
+    a, pi = (np.where(np.isfinite(f), np.maximum(f, 1e-300), np.inf) for f in (theirs, mine))
+    with np.errstate(invalid="ignore"):  # ∞ - ∞, where both are equal
+        return np.where(a == pi, 0.0, np.log(a) - np.log(pi))
+
+
 def first_hit(run: Run, target: Target, cost: str) -> float:
     """The cost at which a run first meets a target; infinity if it never does.
 
@@ -54,8 +89,8 @@ def wins_and_ties(
 
     W: `name` met the target first. T: both met it at the same cost, or neither did.
     """
-    mine, theirs = (first_hits(results, who, target, cost) for who in (name, against))
-    return 100 * float(np.mean(mine < theirs)), 100 * float(np.mean(mine == theirs))
+    costs = [first_hits(results, who, target, cost) for who in (name, against)]
+    return float(np.mean(first(*costs))), float(np.mean(tied(*costs)))
 
 
 def least_value(run: Run) -> float:
@@ -69,10 +104,8 @@ def advantage(results: Results, name: str, against: str) -> np.ndarray:
 
     Values below 1e-300 count as that; where neither run has a finite f, I_a is 0.
     """
-    pairs = [(least_value(runs[against]), least_value(runs[name])) for runs in results]
-    return np.array(
-        [0.0 if a == p else math.log(max(a, 1e-300)) - math.log(max(p, 1e-300)) for a, p in pairs]
-    )
+    values = (np.array([least_value(runs[who]) for runs in results]) for who in (against, name))
+    return log_ratio(*values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,15 +155,14 @@ def summarize(
         lines.append(
             Summary(
                 name=name,
-                # The median of order statistics, as a mean of two could be infinite minus infinite.
-                median_cost=[float(np.sort(h)[(len(h) - 1) // 2]) for h in hits],
+                median_cost=[float(median(h)) for h in hits],
                 reached=[100 * float(np.mean(np.isfinite(h))) for h in hits],
                 wins=[w for w, _ in pairs],
                 ties=[t for _, t in pairs],
                 advantage=(
                     math.nan
                     if name == favourite
-                    else float(np.median(advantage(results, favourite, name)))
+                    else float(median(advantage(results, favourite, name)))
                 ),
                 ms_per_eval=float(
                     np.median([1e3 * r[name].seconds[-1] / r[name].num_evals[-1] for r in results])

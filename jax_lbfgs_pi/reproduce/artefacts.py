@@ -70,7 +70,7 @@ def _curves(name: str, num: int) -> Callable[[Path, Sequence[str]], list[Path]]:
     def make(out: Path, races: Sequence[str]) -> list[Path]:
         folder = RunFolder(out / "records" / races[0])
         there = records_of(out, races[0]).tasks(FAVOURITE)
-        tasks = [t for t in there if t < CURVES][:num]
+        tasks = [t for t in there if folder.curve(t, FAVOURITE) is not None][:num]
         if not tasks:
             return []
         figure = plots.curves(folder, tasks, (FAVOURITE, *PAPERS))
@@ -179,7 +179,14 @@ def claims(out: Path, races: Sequence[str]) -> list[Path]:
 
 @dataclasses.dataclass(frozen=True)
 class Artefact:
-    """A table or figure: the races and trainings that it needs, and how it is made of them."""
+    """A table or figure: what it needs, and how it is made of that.
+
+    Attributes:
+      make: writes its files into the folder of the reproduction, from the races given.
+      races: that it shows, as far as they have records.
+      trainings: that it shows, or whose policies race.
+      grids: whether it shows the tuning grids.
+    """
 
     make: Callable[[Path, Sequence[str]], list[Path]]
     races: tuple[str, ...] = ()
@@ -189,22 +196,21 @@ class Artefact:
     def there(self, out: Path, races: Sequence[str]) -> list[str] | None:
         """Those of the races that have records; None if something is missing that it must have."""
         found = [race for race in races if RunFolder(out / "records" / race).rows()]
-        tuned = Records(RunFolder(out / "records" / "grids").rows())
-        ready = bool(self.races) or not self.grids or complete(tuned)
+        ready = not self.grids or complete(Records(RunFolder(out / "records" / "grids").rows()))
         logs = all(read_log(out / "trainings" / name).records for name in self.trainings)
         return found if ready and logs and bool(found) == bool(self.races) else None
 
 
 ARTEFACTS = {
     "grids": Artefact(grids, grids=True),
-    "table1": Artefact(table1, MLPS, grids=True),
-    "fig3": Artefact(_curves("fig3", 3), MLPS[:1], grids=True),
-    "fig4": Artefact(fig4, MLPS[:1], grids=True),
-    "fig5": Artefact(_boxes("fig5", "min_value"), MLPS, grids=True),
+    "table1": Artefact(table1, MLPS),
+    "fig3": Artefact(_curves("fig3", 3), MLPS[:1]),
+    "fig4": Artefact(fig4, MLPS[:1]),
+    "fig5": Artefact(_boxes("fig5", "min_value"), MLPS),
     "fig6": Artefact(_warm_start("fig6"), ("cifar10",), trainings=("cifar",)),
     "fig6-small": Artefact(_warm_start("fig6-small"), ("cifar10-100",), trainings=("cifar-100",)),
-    "fig7": Artefact(_curves("fig7", CURVES), MLPS[:1], grids=True),
-    "fig8": Artefact(_boxes("fig8", "final_value"), MLPS, grids=True),
+    "fig7": Artefact(_curves("fig7", CURVES), MLPS[:1]),
+    "fig8": Artefact(_boxes("fig8", "final_value"), MLPS),
     "tau-limit": Artefact(tau_limit, trainings=("limits",)),
     "convex": Artefact(convex, ("quadratic", "logistic")),
     "cvx-layer": Artefact(cvx_layer, trainings=tuple(LAYERS.values())),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jax_lbfgs_pi.evaluation.statistics import Target
+from jax_lbfgs_pi.evaluation.statistics import Target, first, median
 from jax_lbfgs_pi.reproduce import statistics
 from jax_lbfgs_pi.reproduce.grids import PAPERS_SETTINGS, best_settings, complete
 from jax_lbfgs_pi.reproduce.races import FAVOURITE
@@ -68,7 +68,7 @@ def lead(records: Records, against: str, target: Target, cost: str) -> Estimate:
     """Wins of L-BFGS-π less its losses, in percent of the tasks."""
     tasks = records.tasks(FAVOURITE, against)
     mine, theirs = (records.column(x, hit(target, cost), tasks) for x in (FAVOURITE, against))
-    return statistics.bootstrap(100.0 * ((mine < theirs) - 1.0 * (theirs < mine)), np.mean)
+    return statistics.bootstrap(first(mine, theirs) - first(theirs, mine), np.mean)
 
 
 def _race(race: str, against: str, which: int, sign: int) -> list[Claim]:
@@ -100,7 +100,7 @@ def _lower(
 
     def find(out: Path) -> Finding | None:
         index = statistics.advantages(_records(out, race), policy, against, value)
-        return _found(statistics.bootstrap(index, statistics.median), sign)
+        return _found(statistics.bootstrap(index, median), sign)
 
     what = {"min_value": "least f", "final_value": "final f"}[value]
     side = "lower" if sign > 0 else "higher"
@@ -112,7 +112,7 @@ def _warm_start(race: str, tasks: str, figure: str) -> Claim:
     def find(out: Path) -> Finding | None:
         # I_a of π against π_C, as if π were a competitor.
         index = statistics.advantages(_records(out, race), "L-BFGS-π_C", FAVOURITE)
-        return _found(statistics.bootstrap(index, statistics.median), 1)
+        return _found(statistics.bootstrap(index, median), 1)
 
     text = f"{tasks}: π trained on for 10 epochs (π_C) reaches lower f than π: median I_a"
     return Claim(text, "above 0", figure, find)

@@ -11,6 +11,7 @@ import numpy as np
 from jax_lbfgs_pi.baselines import Competitor, adam, lbfgs_backtracking, rmsprop
 from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.evaluation.statistics import Target
+from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder, hit, row_of
 from jax_lbfgs_pi.tasks.suites import get_tasks
 
@@ -45,6 +46,9 @@ PAPERS_SETTINGS = {
 }
 """What it chose; `BASELINES` have them."""
 
+TUNED = {optimizer: f"{optimizer}, tuned" for optimizer in GRIDS}
+"""What the best of each grid races as."""
+
 
 def count_runs(num_tasks: int | None) -> int:
     """How many runs the grids have."""
@@ -63,18 +67,33 @@ def run_grids(
     num_tasks: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     on_run: Callable[[str], None] = lambda name: None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> RunFolder:
-    """Runs what is missing of the grids: MNIST training tasks of the size (1,20), K = 800."""
-    records = RunFolder(out / "records" / NAME)
-    tasks = get_tasks("mnist", "train", num_tasks=_num_tasks(num_tasks), data_dir=data_dir)
-    run_one = make_runner(tasks, max_iters=800, tol=1e-8)
-    for task in range(len(tasks)):
-        for name, competitor in itertools.chain(*(grid.items() for grid in GRIDS.values())):
-            if not records.has(task, name):
-                run = run_one(task, competitor)
-                records.save(run, row_of(run, task, name, plateau_value=2.2), curve=False)
-            on_run(name)
-    return records
+    """Runs what is missing of the grids: MNIST training tasks of the size (1,20), K = 800.
+
+    One process runs them; others wait for it, and then find them all there.
+
+    Args:
+      out: the folder of the reproduction.
+      num_tasks: below ten, the grids run on one task.
+      data_dir: tensorflow-datasets' folder.
+      on_run: called with the setting's name after each run, also one that was there.
+      on_wait: called before waiting for another process; may raise instead.
+
+    Returns:
+      The folder of records.
+    """
+    with alone(out, NAME, on_wait):
+        records = RunFolder(out / "records" / NAME)
+        tasks = get_tasks("mnist", "train", num_tasks=_num_tasks(num_tasks), data_dir=data_dir)
+        run_one = make_runner(tasks, max_iters=800, tol=1e-8)
+        for task in range(len(tasks)):
+            for name, competitor in itertools.chain(*(grid.items() for grid in GRIDS.values())):
+                if not records.has(task, name):
+                    run = run_one(task, competitor)
+                    records.save(run, row_of(run, task, name, plateau_value=2.2), curve=False)
+                on_run(name)
+        return records
 
 
 def score(records: Records, name: str) -> tuple[float, ...]:
@@ -118,7 +137,7 @@ def tuned_competitors(records_folder: Path) -> dict[str, Competitor]:
         )
     best = best_settings(records)
     return {
-        f"{optimizer}, tuned": Competitor(f"{optimizer}, tuned", GRIDS[optimizer][setting].make)
+        TUNED[optimizer]: Competitor(TUNED[optimizer], GRIDS[optimizer][setting].make)
         for optimizer, setting in best.items()
         if setting != PAPERS_SETTINGS[optimizer]
     }

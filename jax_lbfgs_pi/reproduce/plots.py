@@ -60,6 +60,8 @@ def _task_curves(
         upper.semilogy(curve["seconds"], values, label=name, **line_style(i))
         if i == 0 or name in STEPPING:
             lower.semilogy(curve["seconds"], curve["step_size"], **line_style(i))
+    if not ends:
+        return
     for axes in (upper, lower):
         axes.set_visible(True)
         # Those that use up all iterations would leave the others a corner.

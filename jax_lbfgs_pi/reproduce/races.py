@@ -1,6 +1,7 @@
 """The races behind the paper's tables and figures, and how their records are made."""
 
 import dataclasses
+import datetime
 import json
 import math
 import os
@@ -12,11 +13,13 @@ from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_policy, policy_digest
-from jax_lbfgs_pi.reproduce.grids import tuned_competitors
+from jax_lbfgs_pi.reproduce.grids import TUNED, tuned_competitors
+from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.tasks.suites import get_tasks
+from jax_lbfgs_pi.versions import versions
 
 FAVOURITE = "L-BFGS-π"
 PAPERS = ("ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS")
@@ -62,6 +65,11 @@ class Race:
     sketch: tuple[int, int] = (10, 800)
     plateau_value: float = PLATEAU
 
+    @property
+    def has_tuned(self) -> bool:
+        """Whether competitors take part that the tuning grids choose."""
+        return not {*self.against, *self.beside}.isdisjoint(TUNED.values())
+
     def limits(self, num_tasks: int | None) -> tuple[int, int]:
         """Tasks and iterations under `--tasks num_tasks`."""
         if num_tasks is None:
@@ -76,12 +84,11 @@ _OTHERS = {  # the same training with other luck
     f"{FAVOURITE}, seed 1": "paper-mnist-seed1",
     f"{FAVOURITE}, 5 epochs": "paper-mnist-5",
 }
-_TUNED = ("ADAM, tuned", "RMSProp, tuned", "L-BFGS-BTLS, tuned")
 
 RACES = {
     race.name: race
     for race in (
-        Race("mnist-1x20", "mnist", _PI | _OTHERS, PAPERS, beside=(*TODAYS, *_TUNED)),
+        Race("mnist-1x20", "mnist", _PI | _OTHERS, PAPERS, (*TODAYS, *TUNED.values())),
         Race(
             "mnist-2x400", "mnist", _PI, PAPERS, size=(2, 400), num_tasks=100, sketch=(2, 20),
         ),
@@ -135,18 +142,25 @@ def policies_of(race: Race, out: Path) -> dict[str, Policy]:
 def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
     """The competitors by name, and how many tasks each runs at most.
 
+    A tuned one whose best setting is the paper's is left out: it races already.
+
     Args:
       race: the race.
       out: the folder of the reproduction; its tuning grids are read if a tuned competitor takes
         part, its training runs if their policies do.
 
     Raises:
-      ValueError: if a policy is not there.
+      ValueError: if a policy is not there, or no competitor has such a name.
       FileNotFoundError: if a tuned competitor takes part and the grids have not been run.
     """
-    known = dict(BASELINES)
-    if any(name in _TUNED for name in race.beside):
-        known |= tuned_competitors(out / "records")
+    known = BASELINES | (tuned_competitors(out / "records") if race.has_tuned else {})
+    most = dict.fromkeys(race.against, race.num_tasks) | dict.fromkeys(race.beside, race.num_beside)
+    unknown = [name for name in most if name not in (*known, *TUNED.values())]
+    if unknown:
+        raise ValueError(
+            f"The race {race.name!r} has the unknown competitor {unknown[0]!r}: choose among "
+            f"{', '.join((*BASELINES, *TUNED.values()))}."
+        )
     mine = {
         name: (
             policy_competitor(name, policy),
@@ -154,9 +168,7 @@ def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
         )
         for name, policy in policies_of(race, out).items()
     }
-    theirs = {name: (known[name], race.num_tasks) for name in race.against}
-    beside = (name for name in race.beside if name in known)
-    return mine | theirs | {name: (known[name], race.num_beside) for name in beside}
+    return mine | {name: (known[name], most[name]) for name in most if name in known}
 
 
 def run_race(
@@ -187,10 +199,11 @@ def run_race(
     count, max_iters = race.limits(num_tasks)
     folder = out / "records" / race.name
     entrants = competitors(race, out)
-    _claim(folder, race, max_iters, policies_of(race, out))
     records = RunFolder(folder)
     wanted = _wanted(entrants, range(shard[0], count, shard[1]))
     missing = [pair for pair in wanted if not records.has(*pair)]
+    with alone(out, race.name):
+        _claim(folder, race, max_iters, policies_of(race, out), adds=bool(missing))
     for _, name in set(wanted) - set(missing):
         on_run(name)
     if missing:
@@ -217,19 +230,29 @@ def _wanted(
     return [(t, name) for t in tasks for name, (_, most) in entrants.items() if t < most]
 
 
-def _claim(folder: Path, race: Race, max_iters: int, policies: dict[str, Policy]) -> None:
-    """Refuses a folder with records that must not be mixed with these."""
+def _claim(
+    folder: Path, race: Race, max_iters: int, policies: dict[str, Policy], *, adds: bool
+) -> None:
+    """Refuses a folder with records that must not be mixed with these; notes who `adds` to it.
+
+    Under `provenance` stand the versions that records were made with, each with the day on which it
+    came: other versions may go on with a race.
+    """
     digests = {name: policy_digest(policy) for name, policy in policies.items()}
     settings = {"race": race.name, "max_iters": max_iters, "tol": TOLERANCE}
-    path = folder / "race.json"
+    path, made_by = folder / "race.json", []
     if path.is_file():
         there = json.loads(path.read_text())
-        known = there.pop("policies")
+        known, made_by = there.pop("policies"), there.pop("provenance", [])
         if there != settings or any(known.get(name, d) != d for name, d in digests.items()):
             raise ValueError(
                 f"The folder {str(folder)!r} holds records of another race or policy (see its "
                 f"race.json): choose another with --out, or delete it."
             )
         digests = known | digests
-    text = json.dumps(settings | {"policies": digests}, indent=2, sort_keys=True)
-    write_atomically(path, text)
+    if adds and all(entry != versions() | {"date": entry["date"]} for entry in made_by):
+        made_by.append(
+            versions() | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+        )
+    claim = settings | {"policies": digests} | ({"provenance": made_by} if made_by else {})
+    write_atomically(path, json.dumps(claim, indent=2, sort_keys=True))

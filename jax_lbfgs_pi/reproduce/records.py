@@ -130,7 +130,11 @@ class RunFolder:
             return {name: file[key] for name, key in names.items()}
 
     def pack(self) -> None:
-        """Puts all rows and all curves into one file each, and takes the single files away."""
+        """Puts all rows and all curves into one file each, and takes the single files away.
+
+        Raises:
+          ValueError: if the rows have different columns; then all files stay as they are.
+        """
         # What other processes write from here on stays where it is.
         paths = list(self.folder.glob("*/*.json"))
         rows = self._rows(paths)
@@ -173,9 +177,19 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def write_table(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
-    """Writes rows as gzipped CSV, the same bytes for the same rows."""
+    """Writes rows as gzipped CSV, the same bytes for the same rows.
+
+    Raises:
+      ValueError: if they have different columns.
+    """
+    names = list(rows[0])
+    other = next((row for row in rows if set(row) != set(names)), None)
+    if other is not None:
+        raise ValueError(
+            f"The records for {str(path)!r} have different columns, as {other['optimizer']!r} on "
+            f"task {other['task']} shows: delete those of the older version, and run them again."
+        )
     text = io.StringIO()
-    names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jax_lbfgs_pi.evaluation.statistics import Target
+from jax_lbfgs_pi.evaluation.statistics import Target, first, log_ratio, median, tied
 from jax_lbfgs_pi.reproduce.records import Records, hit
 
 RESAMPLES, LEVEL = 2000, 0.95
@@ -21,11 +21,6 @@ class Estimate(NamedTuple):
     low: float
     high: float
     num_tasks: int
-
-
-def median(values: np.ndarray, axis: int = 0) -> np.ndarray:
-    """The lower median, an element of `values`."""
-    return np.sort(values, axis=axis).take((values.shape[axis] - 1) // 2, axis=axis)
 
 
 def bootstrap(values: np.ndarray, statistic: Callable[..., np.ndarray]) -> Estimate:
@@ -61,8 +56,8 @@ def wins(
 ) -> tuple[Estimate, Estimate]:
     """W and T of Table 1 in percent: met the target first; both at one cost, or neither did."""
     tasks = records.tasks(optimizer, against)
-    mine, theirs = (records.column(name, hit(target, cost), tasks) for name in (optimizer, against))
-    return bootstrap(100.0 * (mine < theirs), np.mean), bootstrap(100.0 * (mine == theirs), np.mean)
+    costs = [records.column(name, hit(target, cost), tasks) for name in (optimizer, against)]
+    return bootstrap(first(*costs), np.mean), bootstrap(tied(*costs), np.mean)
 
 
 def advantages(
@@ -78,7 +73,4 @@ def advantages(
         is not finite as infinity. Where both are equal I_a is 0.
     """
     tasks = records.tasks(optimizer, against)
-    columns = (records.column(name, value, tasks) for name in (optimizer, against))
-    pi, a = (np.where(np.isfinite(x), np.maximum(x, 1e-300), np.inf) for x in columns)
-    with np.errstate(invalid="ignore"):
-        return np.where(a == pi, 0.0, np.log(a) - np.log(pi))
+    return log_ratio(*(records.column(name, value, tasks) for name in (against, optimizer)))

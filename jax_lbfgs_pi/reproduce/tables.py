@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jax_lbfgs_pi.evaluation.statistics import Target
+from jax_lbfgs_pi.evaluation.statistics import Target, median
 from jax_lbfgs_pi.reproduce import statistics
 from jax_lbfgs_pi.reproduce.records import Records
 from jax_lbfgs_pi.reproduce.statistics import Estimate
@@ -98,9 +98,9 @@ def costs(records: Records, race: str, targets: Sequence[Target], cost: str) -> 
     for name in records.optimizers:
         cells = [str(len(records.tasks(name)))]
         for target in targets:
-            median = statistics.median_cost(records, name, target, cost)
+            typical = statistics.median_cost(records, name, target, cost)
             share = statistics.reached(records, name, target)
-            cells.append(f"{interval(median)} ({number(share.value)} %)")
+            cells.append(f"{interval(typical)} ({number(share.value)} %)")
         rows.append([name, *cells])
     header = ["", "tasks", *(str(target) for target in targets)]
     title = f"{race}: {COST_NAMES[cost]} to a target, median [95 %] (tasks that meet it)"
@@ -117,7 +117,7 @@ def advantage_table(records: Records, race: str, favourites: Sequence[str]) -> T
             cells = []
             for value in ("min_value", "final_value"):
                 index = statistics.advantages(records, favourite, name, value)
-                cells.append(interval(statistics.bootstrap(index, statistics.median)))
+                cells.append(interval(statistics.bootstrap(index, median)))
             rows.append([favourite, name, str(len(records.tasks(favourite, name))), *cells])
     header = ["policy", "against", "tasks", "I_a, least f", "I_a, final f"]
     title = f"{race}: I_a = ln(f_a / f_π), median [95 %]; above 0 the policy is lower"
@@ -139,8 +139,8 @@ def endings(records: Records, race: str) -> Table:
                 name,
                 str(len(tasks)),
                 number(100 * float(np.mean(plateau))),
-                number(float(statistics.median(least))),
-                number(float(statistics.median(finite))),
+                number(float(median(least))),
+                number(float(median(finite))),
                 number(1e3 * float(np.median(seconds / evals))),
             ]
         )

@@ -17,6 +17,7 @@ from jax_lbfgs_pi.clip import clip_autodiff, clip_cvx, clip_implicit, clip_strai
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_policy, policy_digest, save_policy
+from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.tasks.suites import get_tasks
 from jax_lbfgs_pi.training import meta_train
 from jax_lbfgs_pi.training.config import MetaTrainConfig
@@ -108,8 +109,22 @@ def run_training(
     num_tasks: int | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     on_step: Callable[[OuterRecord], None] | None = None,
+    on_wait: Callable[[], None] = lambda: None,
 ) -> MetaTrainLog:
     """Trains, or goes on, or reads the log if it is all there; the policy is written beside it.
+
+    One process trains; others wait for it, and then read the log.
+
+    Args:
+      training: the training.
+      out: the folder of the reproduction.
+      num_tasks: see `Training.settings`.
+      data_dir: tensorflow-datasets' folder.
+      on_step: called with every new record.
+      on_wait: called before waiting for another process; may raise instead.
+
+    Returns:
+      The log.
 
     Raises:
       ValueError: if the folder holds a run of other settings.
@@ -117,21 +132,22 @@ def run_training(
     path = policy_path(out, training.name)
     config, count = training.settings(num_tasks)
     start = None if training.start is None else load_policy(training.start)
-    _claim(path.parent, config, count, start)
-    if path.is_file():
-        return read_log(path.parent)
-    tasks = get_tasks(
-        training.dataset,
-        "train",
-        num_tasks=count,
-        batch_size=training.batch_size,
-        data_dir=data_dir,
-    )
-    policy, log = meta_train(
-        tasks, config, policy=start, checkpoint_dir=path.parent, on_step=on_step
-    )
-    save_policy(policy, path)
-    return log
+    with alone(out, training.name, on_wait):
+        _claim(path.parent, config, count, start)
+        if path.is_file():
+            return read_log(path.parent)
+        tasks = get_tasks(
+            training.dataset,
+            "train",
+            num_tasks=count,
+            batch_size=training.batch_size,
+            data_dir=data_dir,
+        )
+        policy, log = meta_train(
+            tasks, config, policy=start, checkpoint_dir=path.parent, on_step=on_step
+        )
+        save_policy(policy, path)
+        return log
 
 
 def _claim(folder: Path, config: MetaTrainConfig, num_tasks: int, start: Policy | None) -> None:

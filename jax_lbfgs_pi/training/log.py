@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ class MetaTrainLog:
         return sum(record.num_skipped for record in self.records)
 
     @property
+    def share_skipped(self) -> float:
+        """`num_skipped` as a share of the task-unrolls that the outer steps had room for."""
+        return self.num_skipped / max(1, sum(len(record.tasks) for record in self.records))
+
+    @property
     def seconds_per_step(self) -> float:
         """The median time of an outer step, seconds; compilation falls on the first alone."""
         return float(np.median([record.seconds for record in self.records]))
@@ -117,13 +123,16 @@ def read_log(folder: str | os.PathLike[str], *, before_step: int | None = None) 
     Args:
       folder: a folder that `meta_train` wrote.
       before_step: if given, later records are left out.
+
+    Raises:
+      ValueError: if the packed log is damaged.
     """
     log = MetaTrainLog()
     path, packed = Path(folder) / "log.jsonl", Path(folder) / PACKED
     if path.is_file():
         text = path.read_text()
     elif packed.is_file():
-        text = gzip.decompress(packed.read_bytes()).decode()
+        text = _unpack(packed)
     else:
         return log
     for line in text.splitlines():
@@ -141,6 +150,19 @@ def pack_log(folder: str | os.PathLike[str]) -> None:
     if path.is_file():
         write_atomically(path.with_name(PACKED), gzip.compress(path.read_bytes(), mtime=0))
         path.unlink()
+
+
+def _unpack(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        if not content:
+            raise EOFError("no header")  # which gzip does not ask for
+        return gzip.decompress(content).decode()
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(
+            f"The log in {str(path)!r} is damaged: restore the file, or delete its folder and "
+            f"train again."
+        ) from error
 
 
 def _parse(line: str) -> Any:
