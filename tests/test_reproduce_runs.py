@@ -74,11 +74,12 @@ def wanted(num_tasks, num_beside=2):
     }
 
 
-def small_tasks(dataset, split, *, size=(1, 20), num_tasks=None, data_dir=None):
-    """Quadratics of five variables, whatever is asked for."""
+def small_tasks(dataset, split, *, size=(1, 20), num_tasks=None, batch_size=1000, data_dir=None):
+    """Quadratics of five variables, whatever is asked for, which their name tells."""
     del size, data_dir
     tasks = quadratic_tasks(num_tasks, dim=5, condition=50.0)
-    return dataclasses.replace(tasks, name=f"{dataset}-{split}")
+    images = "" if batch_size == 1000 else f"-{batch_size}"
+    return dataclasses.replace(tasks, name=f"{dataset}-{split}{images}")
 
 
 class Runner:
@@ -177,6 +178,9 @@ def test_the_races_are_the_papers():
         assert next(iter(race.policies)) == PI
     assert RACES["mnist-1x20"].num_tasks == 1000
     assert RACES["cifar10"].policies["L-BFGS-π_C"] == "cifar"
+    assert RACES["cifar10-100"].policies["L-BFGS-π_C"] == "cifar-100"
+    sizes = {name: race.batch_size for name, race in RACES.items()}
+    assert sizes == dict.fromkeys(RACES, 1000) | {"cifar10-100": 100}
 
 
 @pytest.mark.parametrize("num_tasks", [None, 10, 10**6])
@@ -207,6 +211,7 @@ def test_the_trainings_are_the_papers():
         "cifar10", 10, dataclasses.replace(paper, num_epochs=10),
     )  # fmt: skip
     assert cifar.start is not None
+    assert TRAININGS["cifar-100"] == dataclasses.replace(cifar, name="cifar-100", batch_size=100)
     limits = TRAININGS["limits"]
     assert limits.config.learn_limits
     assert (limits.num_tasks, limits.config.num_epochs, limits.start) == (60, 50, None)
@@ -1059,7 +1064,17 @@ def test_table_1_of_records(reproduced, drawn):
 
 
 def test_panels_of_the_figures(reproduced, drawn):
-    for name in ("fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "convex", "tau-limit"):
+    for name in (
+        "fig3",
+        "fig4",
+        "fig5",
+        "fig6",
+        "fig6-small",
+        "fig7",
+        "fig8",
+        "convex",
+        "tau-limit",
+    ):
         make(reproduced, name)
     panels = {name: [a for a in figure.axes if a.get_visible()] for name, figure in drawn.items()}
     for name in ("fig3.png", "fig7.png"):  # two tasks are there
@@ -1078,9 +1093,13 @@ def test_panels_of_the_figures(reproduced, drawn):
         assert [len(a.patches) for a in panels[name]] == [4] * len(expected)
     assert "least" in panels["fig5.png"][0].get_ylabel()
     assert "final" in panels["fig8.png"][0].get_ylabel()
-    (cifar,) = panels["fig6.png"]
-    assert len(cifar.patches) == 8  # of π and of π_C
-    assert cifar.get_title() == "cifar10, 2 tasks"
+    for name, title in (
+        ("fig6.png", "cifar10, 2 tasks"),
+        ("fig6-small.png", "cifar10-100, 2 tasks"),
+    ):
+        (cifar,) = panels[name]
+        assert len(cifar.patches) == 8  # of π and of π_C
+        assert cifar.get_title() == title
     upper, _ = panels["tau-limit.png"]
     np.testing.assert_allclose(upper.get_lines()[0].get_ydata(), [0.0, 0.1, 0.2])
 
@@ -1261,7 +1280,8 @@ def test_everything_in_form(command, runner, trainer, drawn, tmp_path):
     # One task of each race, and of each of the 21 settings.
     expected = collections.Counter({"mnist-train": 21})
     for race in RACES.values():
-        expected[f"{race.dataset}-test"] += sum(
+        images = "" if race.batch_size == 1000 else f"-{race.batch_size}"
+        expected[f"{race.dataset}-test{images}"] += sum(
             map(len, (race.policies, race.against, race.beside))
         )
     assert runs == expected
@@ -1272,7 +1292,15 @@ def test_everything_in_form(command, runner, trainer, drawn, tmp_path):
     assert list(summary["artefacts"]) == list(ARTEFACTS)
     files = {name for names in summary["artefacts"].values() for name in names}
     assert files | {"summary.json"} == set(made(tmp_path))
-    for name in ("grids", "mnist-1x20", "cifar10", "logistic", "limits", "layer-cvx"):
+    for name in (
+        "grids",
+        "mnist-1x20",
+        "cifar10",
+        "cifar10-100",
+        "logistic",
+        "limits",
+        "layer-cvx",
+    ):
         assert name in err  # the progress bars, beside the results
 
     before = {name: (tmp_path / name).read_bytes() for name in files}
@@ -1332,6 +1360,11 @@ def test_only_what_is_asked_for_is_run(command, runner, trainer, drawn, tmp_path
     assert command("fig6", "--tasks", 1, "--out", tmp_path / "c")[0] == 0
     assert {call[0] for call in runner.calls} == {"cifar10-test"}
     assert [asked[0] for asked in trainer] == ["cifar10-train"]  # π_C
+    runner.calls.clear()
+    trainer.clear()
+    assert command("fig6-small", "--tasks", 1, "--out", tmp_path / "e")[0] == 0
+    assert {call[0] for call in runner.calls} == {"cifar10-test-100"}
+    assert [asked[0] for asked in trainer] == ["cifar10-train-100"]
     runner.calls.clear()
     assert command("claims", "--out", tmp_path / "d")[0] == 0
     assert runner.calls == []

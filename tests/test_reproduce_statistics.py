@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jax_lbfgs_pi.evaluation import Target
-from jax_lbfgs_pi.reproduce import claims, statistics, tables
+from jax_lbfgs_pi.reproduce import claims, races, statistics, tables
 from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.claims import CLAIMS, claims_table, lead, verdict
 from jax_lbfgs_pi.reproduce.grids import GRIDS
@@ -582,17 +582,21 @@ def test_claims_of_the_index(tmp_path, factor, holds, value, race, text):
     assert claim.artefact == ("fig8" if value == "final_value" else "fig5")
 
 
+@pytest.mark.parametrize(
+    ("race", "text", "figure"),
+    [("cifar10", "cifar10: ", "fig6"), ("cifar10-100", "cifar10 with 100 images", "fig6-small")],
+)
 @pytest.mark.parametrize(("factor", "holds"), [(0.5, "yes"), (2.0, "no"), (1.0, "open")])
-def test_the_claim_of_the_warm_start(tmp_path, factor, holds):
+def test_the_claims_of_the_warm_start(tmp_path, race, text, figure, factor, holds):
     """Yes where π_C reaches lower f than π."""
     rows = [make_row(t, PI, min_value=1.0) for t in range(9)]
     rows += [make_row(t, "L-BFGS-π_C", min_value=factor) for t in range(9)]
-    fill(tmp_path, "cifar10", rows)
-    claim, found = find(tmp_path, "π_C")
+    fill(tmp_path, race, rows)
+    claim, found = find(tmp_path, text, "π_C")
     assert found is not None
     assert found.holds == holds
     assert found.ours.startswith({"yes": "+0.693", "no": "-0.693", "open": "0 "}[holds])
-    assert claim.artefact == "fig6"
+    assert claim.artefact == figure
 
 
 @pytest.mark.parametrize("race", ["quadratic", "logistic"])
@@ -663,12 +667,12 @@ def test_the_claims_of_the_grids(tmp_path, optimizer, papers):
 
 def test_no_claim_raises_on_records_that_are_there_in_part(tmp_path):
     """One task, one optimizer, nothing finite: whatever a race that was killed has left."""
-    for race in ("mnist-1x20", "mnist-2x400", "mnist-4x800", "cifar10", "quadratic", "logistic"):
+    for race in races.RACES:
         fill(tmp_path, race, [make_row(0, PI, min_value=INF, final_value=math.nan)])
     fill(tmp_path, "grids", [make_row(0, "ADAM lr=0.001")])
     assert {row[3] for row in claims_table(tmp_path).rows} == {"not run"}
     names = ("ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS", "L-BFGS-π_C")
-    for race in ("mnist-1x20", "mnist-2x400", "mnist-4x800", "cifar10", "quadratic", "logistic"):
+    for race in races.RACES:
         fill(tmp_path, race, [make_row(0, n, min_value=INF, final_value=INF) for n in names])
     table = claims_table(tmp_path)
     assert {row[3] for row in table.rows} <= {"yes", "no", "open", "not run"}
