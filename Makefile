@@ -33,7 +33,7 @@ demo: $(VENV)/.base  ## Train a policy on digits, race it, write tables and figu
 	$(BIN)/lbfgs-pi demo
 
 test: $(VENV)/.dev  ## Run the tests (under 15 minutes on two cores).
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.dev  ## Run the tests that take minutes each.
 	$(BIN)/python -m pytest -m slow
