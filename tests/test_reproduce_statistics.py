@@ -487,6 +487,24 @@ def test_verdicts_of_both_signs(low, high, positive):
     assert verdict(estimate, -1) == {"yes": "no", "no": "yes", "open": "open"}[positive]
 
 
+@pytest.mark.parametrize("num", [1, 5, 6])
+def test_a_handful_of_tasks_decides_nothing(tmp_path, num):
+    """Five heads in five tosses are no evidence at 95 %, six are: 2 / 2⁵ > 0.05 > 2 / 2⁶."""
+    assert (2 * 0.5**num < 0.05) == (num == 6)
+    for value in (-1.0, 1.0):
+        decided = verdict(Estimate(value, value, value, num), 1) != "open"
+        assert decided == (num == 6)
+    rows = [make_row(t, PI, evals={"‖g‖<1e-5": 5.0}) for t in range(num)]
+    for against, cost in (("L-BFGS-B", 5.0), ("L-BFGS-BTLS", 6.0)):
+        rows += [make_row(t, against, evals={"‖g‖<1e-5": cost}) for t in range(num)]
+    fill(tmp_path, "quadratic", rows)
+    same, other = (find(tmp_path, "quadratic tasks", f"from {x} at")[1].holds
+                   for x in ("L-BFGS-B", "L-BFGS-BTLS"))  # fmt: skip
+    assert (same, other) == (("yes", "no") if num == 6 else ("open", "open"))
+    found = find(tmp_path, "quadratic tasks", "from L-BFGS-B at")[1]
+    assert found.ours.endswith(", 1 task" if num == 1 else f", {num} tasks")
+
+
 def test_nothing_is_claimed_of_an_empty_folder(tmp_path):
     assert len(CLAIMS) > 30
     for claim in CLAIMS:
