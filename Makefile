@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow bench lint format types check clean
+.PHONY: help demo test test-slow bench docs lint format types check clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these lines.
@@ -40,6 +40,9 @@ test-slow: $(VENV)/.dev  ## Run the tests that take minutes each.
 
 bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes two minutes.
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.base  ## Fill the tables of README and REPRODUCTION from the shipped records.
+	$(BIN)/python -m scripts.fill_docs
 
 lint: $(VENV)/.dev  ## Check style.
 	$(BIN)/ruff check .

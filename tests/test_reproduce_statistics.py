@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jax_lbfgs_pi.evaluation import Target
-from jax_lbfgs_pi.reproduce import claims, races, statistics, tables
+from jax_lbfgs_pi.reproduce import claims, overview, races, statistics, tables
 from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.claims import CLAIMS, claims_table, lead, verdict
 from jax_lbfgs_pi.reproduce.grids import GRIDS
@@ -705,3 +705,48 @@ def test_a_claims_cell_shows_signs():
     assert claims._signed(0.0) == "0"
     assert claims._signed(INF) == "+∞"
     assert statistics.LEVEL == 0.95  # what the tables' headers say
+
+
+# --- at a glance ----------------------------------------------------------------------------------
+
+
+def test_the_tables_of_the_readme():
+    """Three tasks: L-BFGS-B is second, ties, and never arrives at 1e-3; f is e² times π's."""
+    rows = [make_row(t, PI, evals={"‖g‖<1e-3": 5.0 + t}, min_value=1.0) for t in range(3)]
+    rows += [
+        make_row(t, "L-BFGS-B", evals={"‖g‖<1e-3": cost}, min_value=math.e**2)
+        for t, cost in enumerate((9.0, 6.0, INF))
+    ]
+    records = Records(rows)
+    costs, wins = overview.costs(records), overview.wins(records)
+    assert costs.header[2:] == ["‖g‖<1e-3", "‖g‖<1e-4", "‖g‖<1e-5", "f<1e-2"]
+    assert [row[:3] for row in costs.rows] == [
+        [PI, "3", "6 [5, 7] (100 %)"], ["L-BFGS-B", "3", "9 [6, ∞] (67 %)"],
+    ]  # fmt: skip
+    assert costs.rows[0][3] == "∞ [∞, ∞] (0 %)"
+    assert wins.rows == [["L-BFGS-B", "3", "67 / 33", *["0 / 100"] * 3, "+2 [2, 2]"]]
+
+
+def test_how_much_has_been_run(tmp_path):
+    def run():
+        return {name: (planned, done) for name, planned, done in overview.coverage(tmp_path).rows}
+
+    nothing = run()
+    assert {done for name, (_, done) in nothing.items() if "seeds" not in name} == {"0"}
+    assert nothing["Table 1, Fig. 3, 4, 5, 7, 8: MNIST (1,20), tasks"][0] == "1,000"
+    assert set(overview.RACE_NAMES) == set(races.RACES)
+    fill(tmp_path, "mnist-4x800", [make_row(t, PI) for t in (0, 4, 8)])
+    fill(tmp_path, "mnist-4x800", [make_row(1, "ADAM")])  # a task without π counts for nothing
+    fill(tmp_path, "grids", [make_row(0, "ADAM lr=0.001"), make_row(1, "ADAM lr=0.001")])
+    # Ten tasks: one epoch and three tasks of the second, two unrolls of each.
+    visits = [(epoch, group) for epoch in range(2) for group in range(10) if group < 3 or not epoch]
+    write_log(
+        tmp_path / "trainings" / "cifar-100",
+        epoch=[e for e, _ in visits for _ in range(2)],
+        group=[g for _, g in visits for _ in range(2)],
+    )
+    some = run()
+    assert some["Table 1, Fig. 5, 8: MNIST (4,800), tasks"] == ("100", "3")
+    assert some["tuning grids, runs on training tasks"] == ("210", "2")
+    assert some["π_C with 100 images a task, epochs"] == ("10", "1.3")
+    assert len(some.items() - nothing.items()) == 3

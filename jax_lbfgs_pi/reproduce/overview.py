@@ -1,0 +1,84 @@
+"""What README and REPRODUCTION show of the records at a glance; pure functions."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jax_lbfgs_pi.evaluation.statistics import Target, median
+from jax_lbfgs_pi.pretrained import list_policies
+from jax_lbfgs_pi.reproduce import grids, statistics
+from jax_lbfgs_pi.reproduce.races import FAVOURITE, RACES
+from jax_lbfgs_pi.reproduce.records import Records, RunFolder
+from jax_lbfgs_pi.reproduce.tables import Table, interval, number
+from jax_lbfgs_pi.reproduce.trainings import LAYERS, TRAININGS
+from jax_lbfgs_pi.training.log import read_log
+
+TARGETS = (*(Target("grad_norm", level) for level in (1e-3, 1e-4, 1e-5)), Target("value", 1e-2))
+RACE_NAMES = {
+    "mnist-1x20": "Table 1, Fig. 3, 4, 5, 7, 8: MNIST (1,20)",
+    "mnist-2x400": "Table 1, Fig. 5, 8: MNIST (2,400)",
+    "mnist-4x800": "Table 1, Fig. 5, 8: MNIST (4,800)",
+    "cifar10": "Fig. 6: CIFAR-10",
+    "cifar10-100": "Fig. 6 with 100 images a task instead of 1,000",
+    "quadratic": "convex: quadratics",
+    "logistic": "convex: logistic regression",
+}
+NUM_SEEDS = 3  # at least, of the paper's training
+
+
+def costs(records: Records) -> Table:
+    """Evaluations to each target by every optimizer."""
+    rows = []
+    for name in records.optimizers:
+        cells = [
+            f"{interval(statistics.median_cost(records, name, target, 'num_evals'))} "
+            f"({statistics.reached(records, name, target).value:.0f} %)"
+            for target in TARGETS
+        ]
+        rows.append([name, str(len(records.tasks(name))), *cells])
+    title = "Evaluations to a target: median [95 %] (tasks that meet it)"
+    return Table(title, ["", "tasks", *map(str, TARGETS)], rows)
+
+
+def wins(records: Records) -> Table:
+    """Who met each target first, by evaluations, and the median of I_a."""
+    rows = []
+    for name in records.optimizers:
+        if name == FAVOURITE:
+            continue
+        cells = []
+        for target in TARGETS:
+            won, tied = statistics.wins(records, FAVOURITE, name, target, "num_evals")
+            cells.append(f"{won.value:.0f} / {tied.value:.0f}")
+        index = statistics.bootstrap(statistics.advantages(records, FAVOURITE, name), median)
+        sign = "+" if index.value > 0 else ""
+        count = str(len(records.tasks(FAVOURITE, name)))
+        rows.append([name, count, *cells, sign + interval(index)])
+    title = f"{FAVOURITE} first / tied in % of tasks, by evaluations; median I_a"
+    return Table(title, ["against", "tasks", *map(str, TARGETS), "I_a [95 %]"], rows)
+
+
+def coverage(out: Path) -> Table:
+    """How much of each race and training has been run, of how much there is."""
+    rows = []
+    for race in RACES.values():
+        done = Records(RunFolder(out / "records" / race.name).rows()).tasks(FAVOURITE)
+        rows.append([f"{RACE_NAMES[race.name]}, tasks", race.num_tasks, len(done)])
+    settings = Records(RunFolder(out / "records" / grids.NAME).rows())
+    names = [name for grid in grids.GRIDS.values() for name in grid]
+    done = sum(len(settings.tasks(name)) for name in names)
+    rows.append(["tuning grids, runs on training tasks", grids.count_runs(None), done])
+    seeds = [name for name in list_policies() if name.startswith("paper-mnist-seed")]
+    rows.append(["seeds of the paper's training, in full", NUM_SEEDS, 1 + len(seeds)])
+    for label, name in (
+        ("training with learned limits", "limits"),
+        ("π_C on ten CIFAR-10 tasks", "cifar"),
+        ("π_C with 100 images a task", "cifar-100"),
+        *((f"training with the clip layer `{layer}`", name) for layer, name in LAYERS.items()),
+    ):
+        config, num_tasks = TRAININGS[name].config, TRAININGS[name].num_tasks
+        visits = {(r.epoch, r.group) for r in read_log(out / "trainings" / name).records}
+        epochs = float(np.floor(10 * len(visits) / num_tasks) / 10)
+        rows.append([f"{label}, epochs", config.num_epochs, number(epochs)])
+    cells = [[f"{x:,}" if isinstance(x, int) else x for x in row] for row in rows]
+    return Table("What has been run", ["", "planned", "run"], cells)

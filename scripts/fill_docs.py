@@ -1,0 +1,59 @@
+"""Fills the tables of README.md and REPRODUCTION.md from the shipped records: `make docs`.
+
+Each stands between `<!-- its name -->` and `<!-- end -->`.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.reproduce import overview
+from jax_lbfgs_pi.reproduce.artefacts import records_of
+from jax_lbfgs_pi.reproduce.claims import claims_table
+from jax_lbfgs_pi.reproduce.tables import Table, markdown
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "reproduction"
+
+
+def results() -> list[Table]:
+    """The main experiment."""
+    records = records_of(SHIPPED, "mnist-1x20")
+    return [overview.costs(records), overview.wins(records)]
+
+
+BLOCKS: dict[tuple[str, str], Callable[[], list[Table]]] = {
+    ("README.md", "results"): results,
+    ("REPRODUCTION.md", "coverage"): lambda: [overview.coverage(SHIPPED)],
+    ("REPRODUCTION.md", "claims"): lambda: [claims_table(SHIPPED)],
+}
+
+
+def filled(name: str) -> str:
+    """The text of a document with its tables as the records have them.
+
+    Raises:
+      ValueError: if it has no place for one of them.
+    """
+    text = (ROOT / name).read_text()
+    for (document, block), tables in BLOCKS.items():
+        if document != name:
+            continue
+        content = "\n".join(markdown(table) for table in tables())
+        pattern = rf"(<!-- {block} -->\n).*?(<!-- end -->)"
+        text, count = re.subn(pattern, rf"\g<1>{_escaped(content)}\g<2>", text, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(
+                f"{name} must have one block between <!-- {block} --> and <!-- end -->."
+            )
+    return text
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", r"\\")
+
+
+if __name__ == "__main__":
+    for document in dict.fromkeys(name for name, _ in BLOCKS):
+        write_atomically(ROOT / document, filled(document))
