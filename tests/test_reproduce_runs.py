@@ -1089,7 +1089,7 @@ def test_panels_of_the_figures(reproduced, drawn):
     races_of = {"fig5.png": artefacts.MLPS, "fig8.png": artefacts.MLPS,
                 "convex.png": ("quadratic", "logistic")}  # fmt: skip
     for name, expected in races_of.items():
-        assert [a.get_title() for a in panels[name]] == list(expected)
+        assert [a.get_title() for a in panels[name]] == [f"{race}, 2 tasks" for race in expected]
         assert [len(a.patches) for a in panels[name]] == [4] * len(expected)
     assert "least" in panels["fig5.png"][0].get_ylabel()
     assert "final" in panels["fig8.png"][0].get_ylabel()

@@ -91,12 +91,18 @@ def fig4(out: Path, races: Sequence[str]) -> list[Path]:
     ]
 
 
+def _panel(
+    race: str, records: Records, policies: tuple[str, ...]
+) -> tuple[str, Records, tuple[str, ...]]:
+    """Of box plots, which look the same of three tasks and of a thousand: the title tells."""
+    return f"{race}, {len(records.tasks(FAVOURITE)):,} tasks", records, policies
+
+
 def _boxes(name: str, value: str) -> Callable[[Path, Sequence[str]], list[Path]]:
     def make(out: Path, races: Sequence[str]) -> list[Path]:
-        panels = [(race, records_of(out, race), (FAVOURITE,)) for race in races]
-        parts = [
-            tables.advantage_table(records, race, policies) for race, records, policies in panels
-        ]
+        found = {race: records_of(out, race) for race in races}
+        parts = [tables.advantage_table(found[race], race, (FAVOURITE,)) for race in races]
+        panels = [_panel(race, found[race], (FAVOURITE,)) for race in races]
         figure = plots.boxes(panels, PAPERS, value)
         return [save_figure(figure, out / f"{name}.png"), *_write(out, name, parts)]
 
@@ -109,8 +115,7 @@ def _warm_start(name: str) -> Callable[[Path, Sequence[str]], list[Path]]:
     def make(out: Path, races: Sequence[str]) -> list[Path]:
         race = races[0]
         records, policies = records_of(out, race), tuple(RACES[race].policies)
-        panels = [(f"{race}, {len(records.tasks(FAVOURITE))} tasks", records, policies)]
-        figure = plots.boxes(panels, PAPERS)
+        figure = plots.boxes([_panel(race, records, policies)], PAPERS)
         parts = [
             tables.advantage_table(records, race, policies),
             tables.costs(records, race, VALUE_TARGETS[race], "num_evals"),
@@ -126,7 +131,7 @@ def convex(out: Path, races: Sequence[str]) -> list[Path]:
     parts, panels = [], []
     for race in races:
         records = records_of(out, race)
-        panels.append((race, records, (FAVOURITE,)))
+        panels.append(_panel(race, records, (FAVOURITE,)))
         parts.append(tables.costs(records, race, CONVEX_TARGETS, "num_evals"))
         parts.append(tables.advantage_table(records, race, (FAVOURITE,)))
     figure = plots.boxes(panels, PAPERS)
