@@ -46,9 +46,9 @@ def valid_conv(
 ) -> Float[Array, "num _ _ features"]:
     """A valid convolution of stride 1 as matrix products, one for each row of the kernel.
 
-    Takes the arguments of `lax.conv_general_dilated` as flax passes them, and is several times as
-    fast in float64 on a CPU, where XLA has nothing but plain loops. In a loop over iterates the
-    shifted copies of the images are made once.
+    Takes the arguments of `lax.conv_general_dilated` as flax passes them. In a loop over iterates,
+    where the shifted copies of the images are made once, it is several times as fast as XLA's
+    convolution in float64 on a CPU, and it is no slower outside.
     """
     del unused, also_unused
     height, width, channels, features = kernel.shape
