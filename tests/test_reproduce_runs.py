@@ -1375,12 +1375,15 @@ def test_sizes_choose_the_networks(command, runner, drawn, tmp_path):
     assert command(*argv, "--sizes", "2,400")[0] == 0
     # Here no tuned competitor takes part, which is all that the grids are for.
     assert [path.name for path in (tmp_path / "records").iterdir()] == ["mnist-2x400"]
-    assert [a.get_title() for a in drawn["fig5.png"].axes] == ["mnist-2x400"]
+    assert [a.get_title() for a in drawn["fig5.png"].axes] == ["mnist-2x400, 1 task"]
     text = (tmp_path / "table1.md").read_text()
     assert "mnist-2x400" in text
     assert "mnist-1x20" not in text
     assert command(*argv, "--sizes", "1,20", "2,400")[0] == 0
-    assert [a.get_title() for a in drawn["fig5.png"].axes] == ["mnist-1x20", "mnist-2x400"]
+    assert [a.get_title() for a in drawn["fig5.png"].axes] == [
+        "mnist-1x20, 1 task",
+        "mnist-2x400, 1 task",
+    ]
     assert sorted(path.name for path in (tmp_path / "records").iterdir()) == [
         "grids",
         "mnist-1x20",

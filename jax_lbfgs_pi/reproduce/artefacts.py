@@ -95,7 +95,7 @@ def _panel(
     race: str, records: Records, policies: tuple[str, ...]
 ) -> tuple[str, Records, tuple[str, ...]]:
     """Of box plots, which look the same of three tasks and of a thousand: the title tells."""
-    return f"{race}, {len(records.tasks(FAVOURITE)):,} tasks", records, policies
+    return f"{race}, {tables.number_of_tasks(len(records.tasks(FAVOURITE)))}", records, policies
 
 
 def _boxes(name: str, value: str) -> Callable[[Path, Sequence[str]], list[Path]]:

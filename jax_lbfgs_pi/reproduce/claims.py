@@ -17,7 +17,13 @@ from jax_lbfgs_pi.reproduce.grids import PAPERS_SETTINGS, best_settings, complet
 from jax_lbfgs_pi.reproduce.races import FAVOURITE
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder, hit
 from jax_lbfgs_pi.reproduce.statistics import Estimate
-from jax_lbfgs_pi.reproduce.tables import PAPER_TABLE1, TABLE1_LEVELS, Table, number
+from jax_lbfgs_pi.reproduce.tables import (
+    PAPER_TABLE1,
+    TABLE1_LEVELS,
+    Table,
+    number,
+    number_of_tasks,
+)
 from jax_lbfgs_pi.training.log import read_log
 
 FEWEST_TASKS = 6  # if all agree: a two-sided sign test refutes chance at 95 % from six on
@@ -62,8 +68,7 @@ def _found(estimate: Estimate, sign: int) -> Finding | None:
     if estimate.num_tasks == 0:
         return None
     cell = f"{_signed(estimate.value)} [{_signed(estimate.low)}, {_signed(estimate.high)}]"
-    tasks = "1 task" if estimate.num_tasks == 1 else f"{estimate.num_tasks} tasks"
-    return Finding(f"{cell}, {tasks}", verdict(estimate, sign))
+    return Finding(f"{cell}, {number_of_tasks(estimate.num_tasks)}", verdict(estimate, sign))
 
 
 def _records(out: Path, race: str) -> Records:

@@ -64,6 +64,11 @@ def number(value: float, digits: int = 3) -> str:
     return np.format_float_positional(value, digits, unique=True, fractional=False, trim="-")
 
 
+def number_of_tasks(count: int) -> str:
+    """As in `1 task` and `1,000 tasks`."""
+    return f"{count:,} task" if count == 1 else f"{count:,} tasks"
+
+
 def interval(estimate: Estimate) -> str:
     """As in `54.9 [51.8, 58.0]`."""
     if estimate.num_tasks == 0:
