@@ -42,16 +42,14 @@ def filled(name: str) -> str:
             continue
         content = "\n".join(markdown(table) for table in tables())
         pattern = rf"(<!-- {block} -->\n).*?(<!-- end -->)"
-        text, count = re.subn(pattern, rf"\g<1>{_escaped(content)}\g<2>", text, flags=re.DOTALL)
+        text, count = re.subn(
+            pattern, lambda m, new=content: m[1] + new + m[2], text, flags=re.DOTALL
+        )
         if count != 1:
             raise ValueError(
                 f"{name} must have one block between <!-- {block} --> and <!-- end -->."
             )
     return text
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", r"\\")
 
 
 if __name__ == "__main__":

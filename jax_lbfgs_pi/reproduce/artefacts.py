@@ -1,6 +1,7 @@
 """The paper's tables and figures by name: what each needs, and how it is made of records."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -70,7 +71,9 @@ def _curves(name: str, num: int) -> Callable[[Path, Sequence[str]], list[Path]]:
     def make(out: Path, races: Sequence[str]) -> list[Path]:
         folder = RunFolder(out / "records" / races[0])
         there = records_of(out, races[0]).tasks(FAVOURITE)
-        tasks = [t for t in there if folder.curve(t, FAVOURITE) is not None][:num]
+        # Lazily: each look opens the file of all curves, and few of many tasks have one.
+        kept = (t for t in there if folder.curve(t, FAVOURITE) is not None)
+        tasks = list(itertools.islice(kept, num))
         if not tasks:
             return []
         figure = plots.curves(folder, tasks, (FAVOURITE, *PAPERS))
