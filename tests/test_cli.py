@@ -126,6 +126,8 @@ def test_what_cannot_be_parsed(command, argv, part):
         (["race", "--against", "ADAM", "SGD"], "Unknown competitor 'SGD'"),
         (["race", "--dataset", "mnist", "--split", "dev"], "mnist has no split 'dev'"),
         (["train", "--epochs", "0"], "num_epochs must be at least 1, but got 0"),
+        (["train", "--max-grad-norm", "0"], "max_grad_norm must be positive, but got 0.0"),
+        (["train", "--max-grad-norm", "nan"], "max_grad_norm must be positive, but got nan"),
         (["train", "--tasks", "0"], "num_tasks must be at least 1, but got 0"),
         (
             ["race", "--dataset", "quadratic", "--max-iters", "1", "--tasks", "0"],
@@ -257,6 +259,7 @@ def test_the_advice_can_be_pasted_even_if_the_path_is_long(command, tmp_path):
         ["--epochs", "2"],
         ["--dataset", "logistic"],
         ["--learn-limits"],
+        ["--max-grad-norm", "3"],
         ["--clip-layer", "clip"],
         ["--init-from", "cosine"],
     ],

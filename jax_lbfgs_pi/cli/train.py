@@ -38,6 +38,11 @@ def add_parser(commands: Any) -> None:
         choices=("cvx", "implicit", "clip", "straight_through"),
         help="how the clip is differentiated",
     )
+    parser.add_argument(
+        "--max-grad-norm", type=float, metavar="NORM",
+        help="scale a task's θ-gradient down to this norm, so that an unroll that blows up cannot "
+        "stop the optimizer of θ; the preset paper has no limit, fast has 10",
+    )  # fmt: skip
     parser.add_argument("--learn-limits", action="store_true", help="learn τ_m and τ_M too")
     parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
     parser.add_argument(
@@ -54,7 +59,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jax_lbfgs_pi.training.config import get_preset
 
     policy = load_policy(args.init_from) if args.init_from else None
-    changes = {"num_epochs": args.epochs, "clip_layer": args.clip_layer, "seed": args.seed}
+    changes = {
+        "num_epochs": args.epochs,
+        "clip_layer": args.clip_layer,
+        "max_grad_norm": args.max_grad_norm,
+        "seed": args.seed,
+    }
     if args.learn_limits:
         changes["learn_limits"] = True
     config = get_preset(args.preset, **{k: v for k, v in changes.items() if v is not None})
