@@ -86,7 +86,7 @@ class MetaTrainConfig:
         for name in (*counts, "memory_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}.")
-        for name in ("learning_rate", "max_grad_norm", "divergence_factor"):
+        for name in ("max_grad_norm", "divergence_factor"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, but got {getattr(self, name)}.")
         get_clip_layer(self.clip_layer)
