@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jax_lbfgs_pi.files import write_atomically
-from jax_lbfgs_pi.reproduce import overview
+from jax_lbfgs_pi.reproduce import overview, tables
 from jax_lbfgs_pi.reproduce.artefacts import records_of
 from jax_lbfgs_pi.reproduce.claims import claims_table
 from jax_lbfgs_pi.reproduce.tables import Table, markdown
@@ -20,7 +20,7 @@ SHIPPED = ROOT / "reproduction"
 def results() -> list[Table]:
     """The main experiment."""
     records = records_of(SHIPPED, "mnist-1x20")
-    return [overview.costs(records), overview.wins(records)]
+    return [tables.costs(records, "", overview.TARGETS, "num_evals"), overview.wins(records)]
 
 
 BLOCKS: dict[tuple[str, str], Callable[[], list[Table]]] = {
@@ -37,10 +37,10 @@ def filled(name: str) -> str:
       ValueError: if it has no place for one of them.
     """
     text = (ROOT / name).read_text()
-    for (document, block), tables in BLOCKS.items():
+    for (document, block), tables_of in BLOCKS.items():
         if document != name:
             continue
-        content = "\n".join(markdown(table) for table in tables())
+        content = "\n".join(markdown(table) for table in tables_of())
         pattern = rf"(<!-- {block} -->\n).*?(<!-- end -->)"
         text, count = re.subn(
             pattern, lambda m, new=content: m[1] + new + m[2], text, flags=re.DOTALL

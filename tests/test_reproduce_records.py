@@ -9,14 +9,8 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.reproduce import records as module
 from jax_lbfgs_pi.reproduce.grids import GRIDS
 from jax_lbfgs_pi.reproduce.races import RACES
-from jax_lbfgs_pi.reproduce.records import (
-    Records,
-    RunFolder,
-    hit,
-    read_table,
-    row_of,
-    write_table,
-)
+from jax_lbfgs_pi.reproduce.records import Records, RunFolder, hit, row_of
+from jax_lbfgs_pi.reproduce.row_tables import read_table, write_table
 from tests.hand_made import PI, TARGETS, make_row, make_run, plain_row, random_run
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -318,6 +312,35 @@ def test_a_curve_whose_row_is_yet_to_be_written_is_not_lost(filled):
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
     assert_curve(RunFolder(folder.folder).curve(9, PI), random_run(9, PI))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("damage", ["empty", "cut", "overwritten", "no archive", "other names"])
+def test_damaged_curves_are_named(filled, damage, packed):
+    folder, _ = filled
+    if packed:
+        folder.pack()
+        path = folder.folder / "curves.npz"
+    else:
+        path = next(folder.folder.glob("L_BFGS*/0000.npz"))
+    whole = path.read_bytes()
+    if damage == "other names":
+        with np.load(path) as file:
+            arrays = {name: file[name] for name in file.files if not name.endswith("step_size")}
+        np.savez(path, **arrays)
+    else:
+        directory = whole.index(b"PK\x01\x02")  # of the archive, at its end
+        path.write_bytes(
+            {
+                "empty": b"",
+                "cut": whole[: len(whole) // 2],
+                "overwritten": bytes(directory) + whole[directory:],
+                "no archive": b"value 1 2 3",
+            }[damage]
+        )
+    match = rf"^The curves in '.*{path.name}' are damaged: restore the file, or delete it.*\.$"
+    with pytest.raises(ValueError, match=match):
+        RunFolder(folder.folder).curve(0, PI)
 
 
 def test_rows_of_different_columns_are_not_packed(filled):

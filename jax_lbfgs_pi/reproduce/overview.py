@@ -26,20 +26,6 @@ RACE_NAMES = {
 NUM_SEEDS = 3  # at least, of the paper's training
 
 
-def costs(records: Records) -> Table:
-    """Evaluations to each target by every optimizer."""
-    rows = []
-    for name in records.optimizers:
-        cells = [
-            f"{interval(statistics.median_cost(records, name, target, 'num_evals'))} "
-            f"({statistics.reached(records, name, target).value:.0f} %)"
-            for target in TARGETS
-        ]
-        rows.append([name, str(len(records.tasks(name))), *cells])
-    title = "Evaluations to a target: median [95 %] (tasks that meet it)"
-    return Table(title, ["", "tasks", *map(str, TARGETS)], rows)
-
-
 def wins(records: Records) -> Table:
     """Who met each target first, by evaluations, and the median of I_a."""
     rows = []

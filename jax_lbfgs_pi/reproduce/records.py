@@ -6,12 +6,11 @@ repository ships; a folder can hold both.
 """
 
 import contextlib
-import csv
-import gzip
 import io
 import json
 import math
 import os
+import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.evaluation.statistics import Target, first_hit, least_value
 from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.reproduce.row_tables import Row, read_table, write_table
 
 GRAD_LEVELS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
 VALUE_LEVELS = (2.0, 1.0, 1e-1, 1e-2, 1e-3)
@@ -32,11 +32,6 @@ TARGETS = (
 COSTS = ("iterations", "num_evals", "seconds")
 CURVE = ("value", "seconds", "step_size")  # what is kept of a whole run
 PLATEAU_LEVEL = 1e-5  # a run whose gradient is below this, f not having fallen, is on a plateau
-
-Row = dict[str, Any]
-"""One run: `task`, `optimizer`, `status`, `iterations`, `num_evals`, `seconds`, `min_value`,
-`final_value`, `plateau`, and the costs of the targets under the names that `hit` gives; a target
-that was not met costs infinity."""
 
 
 def hit(target: Target, cost: str) -> str:
@@ -116,18 +111,18 @@ class RunFolder:
         return [rows[key] for key in sorted(rows)]
 
     def curve(self, task: int, optimizer: str) -> dict[str, np.ndarray] | None:
-        """`value`, `seconds` and `step_size` at every iterate; None if they were not kept."""
-        path = self._path(task, optimizer, ".npz")
-        if path.is_file():
-            with np.load(path) as file:
-                return {name: file[name] for name in CURVE}
-        if not self._curves.is_file():
-            return None
-        with np.load(self._curves) as file:
+        """`value`, `seconds` and `step_size` at every iterate; None if they were not kept.
+
+        Raises:
+          ValueError: if the file that holds them is damaged.
+        """
+        single = self._path(task, optimizer, ".npz")
+        if single.is_file():
+            return _load_arrays(single, {name: name for name in CURVE})
+        if self._curves.is_file():
             names = {name: f"{optimizer}/{task}/{name}" for name in CURVE}
-            if names["value"] not in file.files:
-                return None
-            return {name: file[key] for name, key in names.items()}
+            return _load_arrays(self._curves, names)
+        return None
 
     def pack(self) -> None:
         """Puts all rows and all curves into one file each, and takes the single files away.
@@ -176,55 +171,19 @@ def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def write_table(rows: Sequence[Row], path: str | os.PathLike[str]) -> None:
-    """Writes rows as gzipped CSV, the same bytes for the same rows.
-
-    Raises:
-      ValueError: if they have different columns.
-    """
-    names = list(rows[0])
-    other = next((row for row in rows if set(row) != set(names)), None)
-    if other is not None:
-        raise ValueError(
-            f"The records for {str(path)!r} have different columns, as {other['optimizer']!r} on "
-            f"task {other['task']} shows: delete those of the older version, and run them again."
-        )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({k: _short(v) for k, v in row.items()} for row in rows)
-    write_atomically(path, gzip.compress(text.getvalue().encode(), mtime=0))
-
-
-def read_table(path: str | os.PathLike[str]) -> list[Row]:
-    """Reads what `write_table` wrote.
-
-    Raises:
-      ValueError: if the file is damaged.
-    """
+def _load_arrays(path: Path, names: dict[str, str]) -> dict[str, np.ndarray] | None:
+    """Arrays under new names, from the names they have in the file; None if it has none of them."""
     try:
-        text = gzip.decompress(Path(path).read_bytes()).decode()
-        header, *lines = csv.reader(io.StringIO(text))
-        rows = [dict(zip(header, line, strict=True)) for line in lines]
-        if not {"task", "optimizer"} <= set(header):
-            raise ValueError("no header")
-        return [
-            {name: cell if name == "optimizer" else _number(cell) for name, cell in row.items()}
-            for row in rows
-        ]
-    except (OSError, EOFError, ValueError, TypeError, zlib.error) as error:
+        # Of a file it opened itself, np.load leaves the closing to chance if it is damaged.
+        with path.open("rb") as handle, np.load(handle) as file:
+            if not set(names.values()) & set(file.files):
+                return None
+            return {name: file[key] for name, key in names.items()}
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"The records in {str(path)!r} are damaged: restore the file, or delete it and run "
-            f"the race again."
+            f"The curves in {str(path)!r} are damaged: restore the file, or delete it, and the "
+            f"figures are drawn without them."
         ) from error
-
-
-def _short(value: Any) -> Any:
-    return f"{value:.7g}" if isinstance(value, float) else value
-
-
-def _number(cell: str) -> int | float:
-    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
 
 
 class Records:

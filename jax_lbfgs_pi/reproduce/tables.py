@@ -98,7 +98,10 @@ def table1(records: Records, race: str, favourite: str, cost: str) -> Table:
 
 
 def costs(records: Records, race: str, targets: Sequence[Target], cost: str) -> Table:
-    """Median cost of each target with its interval, and the share of tasks that meet it."""
+    """Median cost of each target with its interval, and the share of tasks that meet it.
+
+    `race` heads the title, and may be empty.
+    """
     rows = []
     for name in records.optimizers:
         cells = [str(len(records.tasks(name)))]
@@ -108,8 +111,8 @@ def costs(records: Records, race: str, targets: Sequence[Target], cost: str) -> 
             cells.append(f"{interval(typical)} ({number(share.value)} %)")
         rows.append([name, *cells])
     header = ["", "tasks", *(str(target) for target in targets)]
-    title = f"{race}: {COST_NAMES[cost]} to a target, median [95 %] (tasks that meet it)"
-    return Table(title, header, rows)
+    title = f"{COST_NAMES[cost]} to a target, median [95 %] (tasks that meet it)"
+    return Table(f"{race}: {title}" if race else title.capitalize(), header, rows)
 
 
 def advantage_table(records: Records, race: str, favourites: Sequence[str]) -> Table:
