@@ -94,10 +94,11 @@ def propose(
     gg = trees.vdot(grads, grads)
     slot = head_mask(state.history)
     with_g = jnp.where(slot[None], of_pair[:2, None], pairs_vdot(state.history, grads))
-    # Non-finite rows must not be written, as 0 · NaN is NaN. The test also tells XLA that nothing
-    # reads the old pairs any more, so that it writes in place.
+    # What is not finite must not be written, as 0 · NaN is NaN; the rest of s leads the way back.
+    # The test also tells XLA that nothing reads the old pairs any more, so that it writes in place.
     finite = jnp.isfinite(gg + jnp.sum(with_g))
-    history = write(state.history, *(trees.where(finite, v, trees.zeros(v)) for v in (s, y)))
+    s_row = jax.tree.map(lambda leaf: jnp.where(finite | jnp.isfinite(leaf), leaf, 0.0), s)
+    history = write(state.history, s_row, trees.where(finite, y, trees.zeros(y)))
     # [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own products.
     with_y = jnp.where(slot[None], of_pair[3:, None], with_g - state.history_grads)
 
@@ -115,10 +116,11 @@ def propose(
     coefficients = direction_coefficients(new_products, scaling(sy, yy), with_g)
     usable_grads = grads
     if failed is not None:
-        # The way back is a combination too: the last step alone.
-        back = Coefficients(jnp.zeros_like(with_g), jnp.ones_like(gg))
+        # The way back is a combination too: the last step alone, which is in the window by now.
+        only_s = jnp.zeros_like(with_g).at[0].set(slot)
+        back = Coefficients(only_s, jnp.zeros_like(gg))
         coefficients = trees.where(failed, back, coefficients)
-        usable_grads = trees.where(failed, s, grads)
+        usable_grads = trees.where(failed, trees.zeros(grads), grads)
 
     # Second pass: the combination. Products that are linear in d follow from its coefficients, as
     # exact as d itself; dᵀd would lose twice as many digits, so it is taken from the vector.
