@@ -201,6 +201,27 @@ def test_max_grad_norm_scales_a_tasks_gradient_down():
     np.testing.assert_allclose(first_moment(norm * 10), free, rtol=1e-6)
 
 
+@pytest.mark.parametrize("limit", [np.inf, 100.0])
+def test_one_unroll_that_blows_up_stops_adadelta_unless_gradients_are_limited(limit):
+    """Its running mean of squares forgets a tenth a step: a huge one lasts for thousands of them.
+
+    The second unroll is on a quadratic of curvature 1e30, where a step along -g leads to f of 1e90.
+    """
+    network = lp.init_policy(jax.random.key(0), clip_layer="implicit").network
+    config = dataclasses.replace(SMALL, max_grad_norm=limit)
+    step = make_outer_step(CountedTask(), network, config)
+    x0, curvature, moves = jnp.ones((1, 4)), jnp.array([[1.0, 20.0, 3.0, 7.0]]), []
+    outer = step.init(lp.init_policy(jax.random.key(7)).params)
+    for scale in (1.0, 1e30, 1.0, 1.0):
+        inner = step.start(scale * curvature, x0)
+        moved, _, info = step.step(outer, inner, scale * curvature, np.ones(1, bool), inner.value)
+        assert info.counted.all()
+        moves.append(optax.tree.norm(optax.tree.sub(moved.theta, outer.theta)))
+        outer = moved
+    assert moves[0] > 1e-5
+    assert all((move < 1e-30) if limit == np.inf else (move > 1e-5) for move in moves[2:]), moves
+
+
 def test_a_task_is_left_once_its_gradient_is_tiny():
     config = dataclasses.replace(SMALL, unroll_length=60, grad_tol=1e-6, num_epochs=1)
     _, log = lp.meta_train(small_tasks(2), config)
