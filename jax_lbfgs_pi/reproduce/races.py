@@ -80,9 +80,11 @@ class Race:
 
 
 _PI = {FAVOURITE: "paper-mnist"}
-_OTHERS = {  # the same training with other luck
+_OTHERS = {  # the same training with other luck, and with a limit on θ's gradient
     f"{FAVOURITE}, seed 1": "paper-mnist-seed1",
+    f"{FAVOURITE}, seed 2": "paper-mnist-seed2",
     f"{FAVOURITE}, 5 epochs": "paper-mnist-5",
+    f"{FAVOURITE}, limited": "mnist-limited",
 }
 
 RACES = {
