@@ -259,6 +259,7 @@ def test_the_advice_can_be_pasted_even_if_the_path_is_long(command, tmp_path):
         ["--epochs", "2"],
         ["--dataset", "logistic"],
         ["--learn-limits"],
+        ["--loss", "mean_log"],
         ["--max-grad-norm", "3"],
         ["--clip-layer", "clip"],
         ["--init-from", "cosine"],

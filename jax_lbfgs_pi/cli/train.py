@@ -39,6 +39,11 @@ def add_parser(commands: Any) -> None:
         help="how the clip is differentiated",
     )
     parser.add_argument(
+        "--loss", choices=("sum", "mean_log"),
+        help="of the values f(x_1), ..., f(x_K): their sum, the paper's (default), or the mean of "
+        "their logarithms, for which all steps count alike",
+    )  # fmt: skip
+    parser.add_argument(
         "--max-grad-norm", type=float, metavar="NORM",
         help="scale a task's θ-gradient down to this norm, so that an unroll that blows up cannot "
         "stop the optimizer of θ; the preset paper has no limit, fast has 10",
@@ -62,6 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     changes = {
         "num_epochs": args.epochs,
         "clip_layer": args.clip_layer,
+        "loss": args.loss,
         "max_grad_norm": args.max_grad_norm,
         "seed": args.seed,
     }
