@@ -26,21 +26,21 @@ RACE_NAMES = {
 NUM_SEEDS = 3  # at least, of the paper's training
 
 
-def wins(records: Records) -> Table:
+def wins(records: Records, favourite: str = FAVOURITE) -> Table:
     """Who met each target first, by evaluations, and the median of I_a."""
     rows = []
     for name in records.optimizers:
-        if name == FAVOURITE:
+        if name == favourite:
             continue
         cells = []
         for target in TARGETS:
-            won, tied = statistics.wins(records, FAVOURITE, name, target, "num_evals")
+            won, tied = statistics.wins(records, favourite, name, target, "num_evals")
             cells.append(f"{won.value:.0f} / {tied.value:.0f}")
-        index = statistics.bootstrap(statistics.advantages(records, FAVOURITE, name), median)
+        index = statistics.bootstrap(statistics.advantages(records, favourite, name), median)
         sign = "+" if index.value > 0 else ""
-        count = str(len(records.tasks(FAVOURITE, name)))
+        count = str(len(records.tasks(favourite, name)))
         rows.append([name, count, *cells, sign + interval(index)])
-    title = f"{FAVOURITE} first / tied in % of tasks, by evaluations; median I_a"
+    title = f"{favourite} first / tied in % of tasks, by evaluations; median I_a"
     return Table(title, ["against", "tasks", *map(str, TARGETS), "I_a [95 %]"], rows)
 
 
