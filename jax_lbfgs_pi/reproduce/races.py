@@ -86,6 +86,7 @@ _LUCK = {  # the same training with other luck
     f"{FAVOURITE}, seed 1": "paper-mnist-seed1",
     f"{FAVOURITE}, seed 2": "paper-mnist-seed2",
     f"{FAVOURITE}, 5 epochs": "paper-mnist-5",
+    f"{LIMITED}, seed 1": "mnist-limited-seed1",
 }
 
 RACES = {
