@@ -11,7 +11,7 @@ from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import overview, tables
 from jax_lbfgs_pi.reproduce.artefacts import records_of
 from jax_lbfgs_pi.reproduce.claims import claims_table
-from jax_lbfgs_pi.reproduce.races import FAVOURITE, LIMITED
+from jax_lbfgs_pi.reproduce.races import IN_FULL
 from jax_lbfgs_pi.reproduce.tables import Table, markdown
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +22,7 @@ def results() -> list[Table]:
     """The main experiment."""
     records = records_of(SHIPPED, "mnist-1x20")
     costs = tables.costs(records, "", overview.TARGETS, "num_evals")
-    return [costs, *(overview.wins(records, name) for name in (FAVOURITE, LIMITED))]
+    return [costs, *(overview.wins(records, name) for name in IN_FULL)]
 
 
 BLOCKS: dict[tuple[str, str], Callable[[], list[Table]]] = {

@@ -37,10 +37,10 @@ class Race:
       name: of its folder.
       dataset: what the tasks are made of.
       policies: shipped policies, or training runs of the reproduction, by the names they race
-        under; the favourite runs every task.
+        under; those of `IN_FULL` run every task.
       against: the competitors that run every task.
-      beside: those that run the first `num_beside` tasks, as other policies than the favourite
-        do: all would take too long.
+      beside: those that run the first `num_beside` tasks, as the other policies do: all would take
+        too long.
       size: of the MLP.
       batch_size: N, the images of a task.
       split: `test`, or `train` for what is chosen by.
@@ -81,12 +81,14 @@ class Race:
 
 _PI = {FAVOURITE: "paper-mnist"}
 LIMITED = f"{FAVOURITE}, limited"
+LIMITED_1 = f"{LIMITED}, seed 1"
+IN_FULL = (FAVOURITE, LIMITED, LIMITED_1)  # policies that run every task
 _BOTH = _PI | {LIMITED: "mnist-limited"}  # the same training, with a limit on θ's gradient
 _LUCK = {  # the same training with other luck
     f"{FAVOURITE}, seed 1": "paper-mnist-seed1",
     f"{FAVOURITE}, seed 2": "paper-mnist-seed2",
     f"{FAVOURITE}, 5 epochs": "paper-mnist-5",
-    f"{LIMITED}, seed 1": "mnist-limited-seed1",
+    LIMITED_1: "mnist-limited-seed1",
 }
 
 RACES = {
@@ -170,7 +172,7 @@ def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
     mine = {
         name: (
             policy_competitor(name, policy),
-            race.num_tasks if name == FAVOURITE else race.num_beside,
+            race.num_tasks if name in IN_FULL else race.num_beside,
         )
         for name, policy in policies_of(race, out).items()
     }
