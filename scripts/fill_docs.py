@@ -25,8 +25,15 @@ def results() -> list[Table]:
     return [costs, *(overview.wins(records, name) for name in IN_FULL)]
 
 
+def limited() -> list[Table]:
+    """The policies trained with a limit on θ's gradient, and the paper's, side by side."""
+    race = "mnist-1x20"
+    return [overview.beside_the_papers(records_of(SHIPPED, race), race, IN_FULL)]
+
+
 BLOCKS: dict[tuple[str, str], Callable[[], list[Table]]] = {
     ("README.md", "results"): results,
+    ("REPRODUCTION.md", "limited"): limited,
     ("REPRODUCTION.md", "coverage"): lambda: [overview.coverage(SHIPPED)],
     ("REPRODUCTION.md", "claims"): lambda: [claims_table(SHIPPED)],
 }

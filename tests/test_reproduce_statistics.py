@@ -729,6 +729,22 @@ def test_the_tables_of_the_readme():
     assert wins.rows == [["L-BFGS-B", "3", "67 / 33", *["0 / 100"] * 3, "+2 [2, 2]"]]
 
 
+def test_policies_beside_the_papers():
+    """L-BFGS-B is first once in four at 1e-3, backtracking ties; the others never arrive."""
+    rows = [make_row(t, PI, evals={"‖g‖<1e-3": 5.0}) for t in range(4)]
+    rows += [make_row(t, "L-BFGS-B", evals={"‖g‖<1e-3": 4.0 if t else 6.0}) for t in range(4)]
+    rows += [make_row(t, "L-BFGS-BTLS", evals={"‖g‖<1e-3": 5.0}) for t in range(4)]
+    rows += [make_row(t, name) for t in range(4) for name in ("ADAM", "RMSProp")]
+    table = overview.beside_the_papers(Records(rows), "mnist-1x20", [PI])
+    assert table.header[2:] == [PI]
+    found = {name: (papers, ours) for name, papers, ours in table.rows}
+    assert len(found) == 12
+    assert found["L-BFGS-B, ‖g‖<1e-3"] == ("32.1 / 0", "25 [0, 75] / 0")
+    assert found["L-BFGS-BTLS, ‖g‖<1e-3"] == ("40.8 / 0", "0 [0, 0] / 100")
+    assert found["ADAM, ‖g‖<1e-3"] == ("0 / 0", "100 [100, 100] / 0")
+    assert found["RMSProp, ‖g‖<1e-5"] == ("90.9 / 9.1", "0 [0, 0] / 100")
+
+
 def test_how_much_has_been_run(tmp_path):
     def run():
         return {name: (planned, done) for name, planned, done in overview.coverage(tmp_path).rows}

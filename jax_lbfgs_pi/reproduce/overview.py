@@ -1,12 +1,13 @@
 """What README and REPRODUCTION show of the records at a glance; pure functions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jax_lbfgs_pi.evaluation.statistics import Target, median
 from jax_lbfgs_pi.pretrained import list_policies
-from jax_lbfgs_pi.reproduce import grids, statistics
+from jax_lbfgs_pi.reproduce import grids, statistics, tables
 from jax_lbfgs_pi.reproduce.races import FAVOURITE, RACES
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder
 from jax_lbfgs_pi.reproduce.tables import Table, interval, number
@@ -42,6 +43,21 @@ def wins(records: Records, favourite: str = FAVOURITE) -> Table:
         rows.append([name, count, *cells, sign + interval(index)])
     title = f"{favourite} first / tied in % of tasks, by evaluations; median I_a"
     return Table(title, ["against", "tasks", *map(str, TARGETS), "I_a [95 %]"], rows)
+
+
+def beside_the_papers(records: Records, race: str, policies: Sequence[str]) -> Table:
+    """W and T of some policies by evaluations, beside those of the paper's by seconds."""
+    rows = []
+    for name, papers in tables.PAPER_TABLE1[race].items():
+        for level, (w, t) in zip(tables.TABLE1_LEVELS[race], papers, strict=True):
+            target = Target("grad_norm", level)
+            cells = []
+            for policy in policies:
+                won, tied = statistics.wins(records, policy, name, target, "num_evals")
+                cells.append(f"{interval(won)} / {number(tied.value)}")
+            rows.append([f"{name}, {target}", f"{w:g} / {t:g}", *cells])
+    title = f"Table 1, {race}: first in % of tasks (W) and ties (T), by evaluations"
+    return Table(title, ["against, at", "the paper's π, by seconds", *policies], rows)
 
 
 def coverage(out: Path) -> Table:
