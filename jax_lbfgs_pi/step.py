@@ -83,20 +83,24 @@ def propose(
     # Or XLA would fuse parts of the gradient's computation into each of its uses here.
     grads = jax.lax.optimization_barrier(grads)
     started = state.count > 0
-    s = trees.subtract(params, state.prev_params)
-    y = trees.subtract(grads, state.prev_grads)
 
     # First pass: the products of the new vectors, all at once. Before the first step there is no
-    # pair: its slot counts as empty, as pairs with sᵀy = 0 are skipped.
-    pairs = ((grads, s), (grads, y), (s, s), (s, y), (y, y))
-    of_pair = jnp.where(started, jnp.stack([trees.vdot(a, b) for a, b in pairs]), 0.0)
-    gs, gy, ss, sy, yy = of_pair
-    gg = trees.vdot(grads, grads)
+    # pair: its slot counts as empty, as pairs with sᵀy = 0 are skipped. A difference that is used
+    # both before and after a reduction XLA would store. So s and y are computed anew wherever they
+    # are read, each time in other words: here as -s and -y.
+    minus_s = trees.subtract(state.prev_params, params)
+    minus_y = trees.subtract(state.prev_grads, grads)
+    pairs = ((minus_s, minus_s), (minus_s, minus_y), (minus_y, minus_y))
+    *of_pair, gg = trees.vdots((grads, minus_s), (grads, minus_y), *pairs, (grads, grads))
+    gs, gy, ss, sy, yy = of_pair = jnp.where(
+        started, jnp.stack([-of_pair[0], -of_pair[1], *of_pair[2:]]), 0.0
+    )
     slot = head_mask(state.history)
     with_g = jnp.where(slot[None], of_pair[:2, None], pairs_vdot(state.history, grads))
     # What is not finite must not be written, as 0 · NaN is NaN; the rest of s leads the way back.
     # The test also tells XLA that nothing reads the old pairs any more, so that it writes in place.
     finite = jnp.isfinite(gg + jnp.sum(with_g))
+    s, y = trees.subtract(params, state.prev_params), trees.subtract(grads, state.prev_grads)
     s_row = jax.tree.map(lambda leaf: jnp.where(finite | jnp.isfinite(leaf), leaf, 0.0), s)
     history = write(state.history, s_row, trees.where(finite, y, trees.zeros(y)))
     # [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own products.
@@ -127,10 +131,12 @@ def propose(
     d = combine(coefficients, history, usable_grads)
     with_gy = jnp.stack([with_g.ravel(), with_y.ravel()])
     dg, dy = trees.matvec(with_gy, coefficients.pairs.ravel())
+    start = trees.where(started, state.prev_params, params)
+    dd, ds = trees.vdots((d, d), (d, trees.subtract(params, start)))
     products = InnerProducts(
-        dd=trees.vdot(d, d),
+        dd=dd,
         dg=dg + coefficients.g * gg,
-        ds=jnp.where(started, trees.vdot(d, s), 0.0),
+        ds=ds,
         dy=dy + coefficients.g * gy,
         gg=gg,
         gs=gs,
@@ -162,14 +168,15 @@ def propose(
 
 def take(proposal: Proposal, step_size: Float[Array, ""]) -> tuple[Params, ScaleByLBFGSPiState]:
     """The update t H g, and the state after it."""
-    d, _, failed, kept, state = proposal
+    d, products, failed, kept, state = proposal
     t = step_size
     if failed is not None:
         # Rows and products of the history are the same in both: no choice between them, no copy.
         history = state.history
         same = {"s": (), "y": (), "products": ()}
         kept, state = (x._replace(history=x.history._replace(**same)) for x in (kept, state))
-        state = trees.where(failed, kept, state)
+        # Squares are not negative, but this tells XLA that nothing reads the old state any more.
+        state = trees.where(failed | (products.dd < 0), kept, state)
         state = state._replace(history=history._replace(head=state.history.head))
         t = jnp.where(failed, RETREAT - 1.0, t)
         step_size = jnp.where(failed, 0.0, step_size)

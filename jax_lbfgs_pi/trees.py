@@ -17,6 +17,9 @@ from jaxtyping import Array, Float, PyTree
 Params = PyTree[Any]
 """A pytree of floating-point arrays: parameters, gradients, directions."""
 
+CHUNK = 4096
+"""How many numbers are summed one after the other; the threads share the chunks."""
+
 
 def scalar_dtype(tree: Params) -> Any:
     """The dtype of inner products over `tree`: float32, or wider if a leaf is wider."""
@@ -55,6 +58,55 @@ def vdot(a: Params, b: Params) -> Float[Array, ""]:
     """The inner product aᵀb of two pytrees of one structure."""
     dtype = scalar_dtype((a, b))
     return _sum_leaves(lambda x, y: _contract(x, y, dtype), (), a, b)
+
+
+def vdots(*pairs: tuple[Params, Params]) -> Float[Array, " k"]:
+    """The inner products aᵀb of k pairs of pytrees, all of one structure.
+
+    What the operands are computed from is read, and no operand stored as a vector.
+    """
+    dtype = scalar_dtype(pairs)
+    sides = [[jax.tree.leaves(tree) for tree in side] for side in zip(*pairs, strict=True)]
+    # XLA's CPU backend makes several reductions one pass only if they are one operation, and that
+    # no partitioner splits over devices.
+    alone = jax.device_count() == 1 and jax.default_backend() == "cpu"
+    of_leaf = _products_in_one_pass if alone else _products_one_by_one
+    total = jnp.zeros(len(pairs), dtype)
+    for a, b in zip(*(zip(*side, strict=True) for side in sides), strict=True):
+        total += of_leaf([x.astype(dtype) for x in a], [x.astype(dtype) for x in b])
+    return total
+
+
+def _products_one_by_one(a: list[Array], b: list[Array]) -> Float[Array, " k"]:
+    return jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)])
+
+
+@jax.custom_jvp
+def _products_in_one_pass(a: list[Array], b: list[Array]) -> Float[Array, " k"]:
+    products = [(x * y).ravel() for x, y in zip(a, b, strict=True)]
+    num_chunks, num_left = divmod(products[0].size, CHUNK)
+    total = jnp.stack(_sums([x[x.size - num_left :] for x in products]))
+    if num_chunks:
+        chunks = [x[: x.size - num_left].reshape(num_chunks, CHUNK) for x in products]
+        total += jnp.stack(_sums(chunks)).sum(1)
+    return total
+
+
+@_products_in_one_pass.defjvp
+def _products_in_one_pass_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (a, b), (da, db) = primals, tangents
+    tangent = _products_one_by_one(a, db) + _products_one_by_one(da, b)
+    return _products_in_one_pass(a, b), tangent
+
+
+def _sums(arrays: list[Array]) -> list[Array]:
+    """The sums over the last axis, one after the other: one loop of CPU code for all arrays."""
+
+    def add(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(map(jnp.add, x, y))
+
+    zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
+    return list(lax.reduce(tuple(arrays), zeros, add, (arrays[0].ndim - 1,)))
 
 
 def norm(a: Params) -> Float[Array, ""]:

@@ -30,10 +30,11 @@ def compiled_update(params, m):
 @pytest.mark.parametrize("m", [3, 10])
 @pytest.mark.parametrize("params", TREES.values(), ids=TREES)
 def test_donated_update_writes_in_place(params, m):
-    """Three vectors beside the state, whatever m: the history is neither copied nor rolled."""
+    """Beside the state the update alone, whatever m: no pair is stored, no history copied."""
     analysis = compiled_update(params, m).memory_analysis()
     fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    assert (analysis.temp_size_in_bytes + fresh) / (8 * N) < 3.1
+    limit = 1.1 if jax.default_backend() == "cpu" else 3.1  # elsewhere, what we promise
+    assert (analysis.temp_size_in_bytes + fresh) / (8 * N) < limit
 
 
 def test_state_is_2m_plus_2_vectors_and_little_else():
