@@ -64,10 +64,11 @@ def iterate(
     """The jitted step with its state donated, and the set-up that goes to iteration `SKIPPED`."""
     stepper = Stateful(jax.jit(step, donate_argnums=0), start, [(data,)])
 
-    def setup() -> None:
+    def setup() -> Any:
         stepper.state = jax.tree.map(jnp.copy, start)  # the step will donate it
         for _ in range(SKIPPED):
             stepper()
+        return stepper.state
 
     return stepper, setup
 

@@ -22,7 +22,8 @@ class Candidate(NamedTuple):
 
     Attributes:
       call: without arguments; its result is waited for.
-      setup: called, untimed, before every repetition: for what depends on its state.
+      setup: called, untimed, before every repetition: for what depends on its state. Its result is
+        waited for, or what it began would be timed.
       calls: None chooses them, so that a repetition takes at least `SHORTEST`.
     """
 
@@ -96,7 +97,7 @@ def compare(
     def repetition(name: str) -> float:
         candidate = named[name]
         if candidate.setup is not None:
-            candidate.setup()
+            jax.block_until_ready(candidate.setup())
         began = clock()
         for _ in range(calls[name]):
             jax.block_until_ready(candidate.call())

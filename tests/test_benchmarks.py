@@ -63,6 +63,19 @@ def test_set_up_is_not_timed_and_calls_share_the_time():
     assert clock.order == ["setup", "call", "call", "call"] * 4
 
 
+def test_what_set_up_began_is_waited_for():
+    """JAX returns before the work is done."""
+
+    class Pending:
+        def block_until_ready(self):
+            clock.order.append("waited")
+
+    clock = FakeClock()
+    candidate = timing.Candidate(clock.takes("call", *[2.0] * 2), Pending, calls=1)
+    timing.compare({"a": candidate}, budget=0.0, least=2, warm_up=0, clock=clock)
+    assert clock.order == ["waited", "call"] * 2
+
+
 def test_fast_calls_are_repeated_until_the_clock_can_see_them():
     clock = FakeClock()
     fast = clock.takes("fast", *[timing.SHORTEST / 4] * 1000)
