@@ -90,3 +90,35 @@ def test_long_sums_keep_their_digits_in_float32():
     """Ones, 2²⁵ of them: a single running sum would stop at 2²⁴."""
     ones = jnp.ones(2**25, jnp.float32)
     assert trees.vdots((ones, ones))[0] == 2**25
+
+
+@pytest.mark.parametrize("size", [7, trees.SHORT, trees.SHORT + 1])
+@pytest.mark.parametrize("batched", ["all", "the base", "the stacks"])
+def test_combinations_in_a_batch(size, batched):
+    """Against plain sums; with derivatives, as meta-training maps and differentiates them."""
+    rng = np.random.default_rng(0)
+    num, m = 3, 4
+    scale, base = rng.normal(size=num), rng.normal(size=(num, size))
+    c, stack = rng.normal(size=(num, m)), rng.normal(size=(num, m, size))
+    axes = {
+        "all": (0, 0, (0, 0)), "the base": (None, 0, (None, None)), "the stacks": (0, None, (0, 0))
+    }[batched]  # fmt: skip
+
+    def part(x, axis):
+        return jnp.asarray(x if axis == 0 else x[0])
+
+    args = (part(scale, axes[0]), part(base, axes[1]), tuple(map(part, (c, stack), axes[2])))
+    full = [x if a == 0 else np.broadcast_to(x[0], x.shape) for x, a in
+            ((scale, axes[0]), (base, axes[1]), (c, axes[2][0]), (stack, axes[2][1]))]  # fmt: skip
+    expected = full[0][:, None] * full[1] + np.einsum("bi,bin->bn", full[2], full[3])
+    close(jax.vmap(trees.weighted_sum, axes)(*args), expected)
+
+    def total(scale, base, term):
+        return jnp.sum(jnp.sin(trees.weighted_sum(scale, base, term)))
+
+    grads = jax.vmap(jax.grad(total, argnums=(0, 1, 2)), axes)(*args)
+    slope = np.cos(expected)
+    close(grads[0], np.sum(slope * full[1], 1))
+    close(grads[1], full[0][:, None] * slope)
+    close(grads[2][0], np.einsum("bn,bin->bi", slope, full[3]))
+    close(grads[2][1], np.einsum("bn,bi->bin", slope, full[2]))
