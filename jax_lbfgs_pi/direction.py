@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.history import (
     History,
     Products,
@@ -61,13 +61,13 @@ def two_loop_direction(grads: Params, history: History) -> Params:
     def first_loop(q: Params, xs: tuple[Array, ...]) -> tuple[Params, Array]:
         slot, rho, valid = xs
         s, y = pair(slot)
-        alpha = jnp.where(valid, rho * trees.vdot(s, q), 0.0)
+        alpha = jnp.where(valid, rho * linalg.vdot(s, q), 0.0)
         return add(-alpha, y, q), alpha
 
     def second_loop(r: Params, xs: tuple[Array, ...]) -> tuple[Params, None]:
         slot, rho, valid, alpha = xs
         s, y = pair(slot)
-        beta = jnp.where(valid, rho * trees.vdot(y, r), 0.0)
+        beta = jnp.where(valid, rho * linalg.vdot(y, r), 0.0)
         return add(alpha - beta, s, r), None
 
     q, alphas = jax.lax.scan(first_loop, grads, (order, rho, valid), reverse=True)
@@ -113,9 +113,9 @@ def direction_coefficients(
     inverse, yy, sy = products
     # With right-hand sides 0, skipped pairs get coefficients 0 and touch no other pair.
     s_g, y_g = jnp.where(sy[None] > 0, with_g, 0.0)
-    alpha = trees.matvec(inverse, s_g)
-    beta = sy * alpha - gamma * (y_g - trees.matvec(yy, alpha))
-    c = trees.matvec(inverse.T, beta)
+    alpha = linalg.matvec(inverse, s_g)
+    beta = sy * alpha - gamma * (y_g - linalg.matvec(yy, alpha))
+    c = linalg.matvec(inverse.T, beta)
     return Coefficients(jnp.stack([-c, gamma * alpha]), -gamma)
 
 
@@ -124,6 +124,6 @@ def combine(coefficients: Coefficients, history: History, grads: Params) -> Para
     c, a = coefficients.pairs
 
     def one_leaf(s: Array, y: Array, g: Array) -> Array:
-        return trees.weighted_sum(coefficients.g, g, (c, s), (a, y)).astype(g.dtype)
+        return linalg.weighted_sum(coefficients.g, g, (c, s), (a, y)).astype(g.dtype)
 
     return jax.tree.map(one_leaf, history.s, history.y, grads)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.trees import Params
 
 
@@ -106,7 +106,7 @@ def push(history: History, s: Params, y: Params) -> History:
     trees.check_same_structure(s, y, names=("s", "y"))
     written = write(history, s, y)
     products = replace(
-        history.products, head_mask(history), pairs_vdot(written, y), trees.vdot(s, y)
+        history.products, head_mask(history), pairs_vdot(written, y), linalg.vdot(s, y)
     )
     return written._replace(products=products)
 
@@ -131,8 +131,7 @@ def head_mask(history: History) -> Bool[Array, " m"]:
 
 def pairs_vdot(history: History, v: Params) -> Float[Array, "2 m"]:
     """Sᵀv and Yᵀv, by slot."""
-    m = memory_size(history)
-    return jnp.stack([trees.stacked_vdot(stack, v, m) for stack in (history.s, history.y)])
+    return linalg.stacked_vdots((history.s, history.y), v, memory_size(history))
 
 
 def replace(
@@ -154,7 +153,7 @@ def replace(
     # The new column (r, ρ) of R gives that of the inverse: -R⁻¹ r / ρ and 1/ρ.
     scale = 1.0 / jnp.where(usable, sy, 1.0)
     r = jnp.where(both, with_y[0], 0.0)
-    column = jnp.where(slot, scale, -scale * trees.matvec(products.inverse, r))
+    column = jnp.where(slot, scale, -scale * linalg.matvec(products.inverse, r))
     with_others = jnp.where(both | slot, with_y[1], 0.0)
     new_row, new_column = slot[:, None], slot[None, :]
     return Products(

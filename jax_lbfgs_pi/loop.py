@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.trees import Params
 from jax_lbfgs_pi.unroll import step_size_of
 
@@ -168,7 +168,7 @@ def make_loop(
     def body(state: LoopState) -> LoopState:
         k, runs = state.turn, state.status == Status.RUNNING
         value, aux, grads = evaluate(state.params, state.opt_state)
-        grad_norm = trees.norm(grads)
+        grad_norm = linalg.norm(grads)
         searched = _search_steps(state.opt_state)
         new_evals = 1 if searched is None else jnp.where(k == 0, 1, searched)
         num_evals = state.num_evals + jnp.where(runs, new_evals, 0)

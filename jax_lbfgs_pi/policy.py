@@ -11,7 +11,7 @@ from flax import struct
 from jax import dtypes
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.clip import get_clip_layer
 from jax_lbfgs_pi.trees import Params
 
@@ -46,7 +46,7 @@ class InnerProducts(NamedTuple):
 def inner_products(d: Params, g: Params, s: Params, y: Params) -> InnerProducts:
     """All inner products between four pytrees of one structure."""
     v = (d, g, s, y)
-    return InnerProducts(*(trees.vdot(v[i], v[j]) for i in range(4) for j in range(i, 4)))
+    return InnerProducts(*(linalg.vdot(v[i], v[j]) for i in range(4) for j in range(i, 4)))
 
 
 # The entries of X, row by row: which of the ten products, and its sign.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.direction import Coefficients, combine, direction_coefficients
 from jax_lbfgs_pi.history import (
     History,
@@ -91,7 +91,7 @@ def propose(
     minus_s = trees.subtract(state.prev_params, params)
     minus_y = trees.subtract(state.prev_grads, grads)
     pairs = ((minus_s, minus_s), (minus_s, minus_y), (minus_y, minus_y))
-    *of_pair, gg = trees.vdots((grads, minus_s), (grads, minus_y), *pairs, (grads, grads))
+    *of_pair, gg = linalg.vdots((grads, minus_s), (grads, minus_y), *pairs, (grads, grads))
     gs, gy, ss, sy, yy = of_pair = jnp.where(
         started, jnp.stack([-of_pair[0], -of_pair[1], *of_pair[2:]]), 0.0
     )
@@ -130,9 +130,9 @@ def propose(
     # exact as d itself; dᵀd would lose twice as many digits, so it is taken from the vector.
     d = combine(coefficients, history, usable_grads)
     with_gy = jnp.stack([with_g.ravel(), with_y.ravel()])
-    dg, dy = trees.matvec(with_gy, coefficients.pairs.ravel())
+    dg, dy = linalg.matvec(with_gy, coefficients.pairs.ravel())
     start = trees.where(started, state.prev_params, params)
-    dd, ds = trees.vdots((d, d), (d, trees.subtract(params, start)))
+    dd, ds = linalg.vdots((d, d), (d, trees.subtract(params, start)))
     products = InnerProducts(
         dd=dd,
         dg=dg + coefficients.g * gg,

@@ -7,7 +7,7 @@ import jax
 import optax
 from jaxtyping import Array, Float
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.trees import Params
 
 Objective = Callable[[Params], Float[Array, ""]]
@@ -53,7 +53,7 @@ def _value_of(value: Array, grads: Params, params: Params) -> Array:
 @_value_of.defjvp
 def _value_of_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     value, grads, _ = primals
-    return value, trees.vdot(grads, tangents[2]).astype(value.dtype)
+    return value, linalg.vdot(grads, tangents[2]).astype(value.dtype)
 
 
 def frozen_value_and_grad(fun: Objective) -> Callable[[Params], tuple[Array, Params]]:
@@ -123,7 +123,7 @@ def unroll(
         )
         params = optax.apply_updates(state.params, updates)
         value, grads = evaluate(params)
-        grad_norm = trees.norm(grads)
+        grad_norm = linalg.norm(grads)
         trajectory = UnrollTrajectory(value, grad_norm, step_size_of(opt_state))
         return InnerState(params, value, grads, opt_state), trajectory
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.history import History, Products
 from jax_lbfgs_pi.policy import Policy, log_features
 from jax_lbfgs_pi.step import Proposal, ScaleByLBFGSPiState, propose, take
@@ -72,7 +72,7 @@ def unroll_and_grad(
         params, opt_state = _move(state.params, proposal, tau)
         value, grads = evaluate(params)
         step = _Step(state.params, state.grads, _without_vectors(state.opt_state), features, tau)
-        seen = UnrollTrajectory(value, trees.norm(grads), opt_state.step_size)
+        seen = UnrollTrajectory(value, linalg.norm(grads), opt_state.step_size)
         return InnerState(params, value, grads, opt_state), (step, seen)
 
     end, (steps, trajectory) = jax.lax.scan(forward, inner, length=num_steps)

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg
 
-SIZES = [0, 1, 7, trees.CHUNK - 1, trees.CHUNK, trees.CHUNK + 1, 3 * trees.CHUNK + 5]
+SIZES = [0, 1, 7, linalg.CHUNK - 1, linalg.CHUNK, linalg.CHUNK + 1, 3 * linalg.CHUNK + 5]
 
 
 @pytest.fixture(params=["one CPU", "several devices"], autouse=True)
@@ -32,7 +32,7 @@ def close(actual, expected, dtype=np.float64):
 @pytest.mark.parametrize("size", SIZES)
 def test_products_of_arrays(size, dtype):
     a, b, c, d = vectors(size, dtype)
-    actual = jax.jit(lambda *x: trees.vdots((x[0], x[1]), (x[2], x[3]), (x[0], x[0])))(a, b, c, d)
+    actual = jax.jit(lambda *x: linalg.vdots((x[0], x[1]), (x[2], x[3]), (x[0], x[0])))(a, b, c, d)
     assert actual.dtype == dtype
     exact = [np.dot(x.astype(float), y.astype(float)) for x, y in ((a, b), (c, d), (a, a))]
     scale = np.linalg.norm(a.astype(float)) ** 2 + 1
@@ -53,22 +53,22 @@ def test_products_of_pytrees_of_mixed_shapes_and_dtypes():
         np.concatenate([np.asarray(leaf, float).ravel() for leaf in jax.tree.leaves(tree)])
         for tree in trees_
     ]
-    actual = trees.vdots(tuple(trees_), (trees_[1], trees_[1]))
+    actual = linalg.vdots(tuple(trees_), (trees_[1], trees_[1]))
     assert actual.dtype == jnp.float64
     close(actual, [flat[0] @ flat[1], flat[1] @ flat[1]], np.float32)
 
 
 def test_a_tree_without_leaves_has_products_of_zero():
-    np.testing.assert_array_equal(trees.vdots(({}, {}), ({}, {})), np.zeros(2))
+    np.testing.assert_array_equal(linalg.vdots(({}, {}), ({}, {})), np.zeros(2))
 
 
-@pytest.mark.parametrize("size", [7, trees.CHUNK + 1])
+@pytest.mark.parametrize("size", [7, linalg.CHUNK + 1])
 def test_derivatives(size):
     """Of w₀ aᵀb + w₁ aᵀa: the gradient is known; so is a second derivative."""
     a, b, da, db = vectors(size)
 
     def f(a, b):
-        return trees.vdots((a, b), (a, a)) @ jnp.array([2.0, 3.0])
+        return linalg.vdots((a, b), (a, a)) @ jnp.array([2.0, 3.0])
 
     grad_a, grad_b = jax.grad(f, argnums=(0, 1))(a, b)
     close(grad_a, 2 * b + 6 * a)
@@ -80,19 +80,60 @@ def test_derivatives(size):
     close(second, 6 * da)
 
 
+@pytest.mark.parametrize("size", [12, linalg.LONG - 1, linalg.LONG, linalg.LONG + 1])
+@pytest.mark.parametrize("m", [1, 5, linalg.AT_ONCE + 3])
+def test_products_of_rows(size, m):
+    """More rows than one pass takes, too; a leaf of another shape and dtype beside the long one."""
+    rng = np.random.default_rng(1)
+    v = {"long": rng.normal(size=size), "matrix": rng.normal(size=(3, 4)).astype(np.float32)}
+    stacks = [jax.tree.map(lambda x: rng.normal(size=(m, *x.shape)), v) for _ in range(2)]
+    expected = [
+        np.einsum("in,n->i", stack["long"], v["long"])
+        + np.einsum("ijk,jk->i", stack["matrix"], v["matrix"])
+        for stack in stacks
+    ]
+    v, stacks = jax.tree.map(jnp.asarray, (v, tuple(stacks)))
+    actual = jax.jit(linalg.stacked_vdots, static_argnums=2)(stacks, v, m)
+    np.testing.assert_allclose(actual, np.stack(expected), rtol=1e-11, atol=1e-10)
+    assert actual.shape == (2, m)
+
+
+@pytest.mark.parametrize("size", [12, linalg.LONG])
+def test_derivatives_of_products_of_rows(size):
+    rng = np.random.default_rng(2)
+    s, y, v = rng.normal(size=(3, size)), rng.normal(size=(3, size)), rng.normal(size=size)
+    weights = rng.normal(size=(2, 3))
+
+    def f(s, y, v):
+        return jnp.sum(weights * linalg.stacked_vdots((s, y), v, 3))
+
+    grads = jax.grad(f, argnums=(0, 1, 2))(*map(jnp.asarray, (s, y, v)))
+    close(grads[0], weights[0][:, None] * v)
+    close(grads[1], weights[1][:, None] * v)
+    close(grads[2], weights[0] @ s + weights[1] @ y)
+    batched = jax.vmap(lambda v: linalg.stacked_vdots((jnp.asarray(s), jnp.asarray(y)), v, 3))
+    both = batched(jnp.stack([v, 2 * v]))
+    np.testing.assert_allclose(both[1], 2 * np.stack([s @ v, y @ v]), rtol=1e-11, atol=1e-10)
+    np.testing.assert_allclose(both[0], both[1] / 2, rtol=1e-11, atol=1e-10)
+
+
+def test_rows_of_a_tree_without_leaves():
+    np.testing.assert_array_equal(linalg.stacked_vdots(({}, {}), {}, 4), np.zeros((2, 4)))
+
+
 def test_batches():
-    a, b, _, _ = vectors((3, trees.CHUNK + 2))
-    actual = jax.vmap(lambda x, y: trees.vdots((x, y), (y, y)))(a, b)
+    a, b, _, _ = vectors((3, linalg.CHUNK + 2))
+    actual = jax.vmap(lambda x, y: linalg.vdots((x, y), (y, y)))(a, b)
     close(actual, np.stack([np.sum(a * b, 1), np.sum(b * b, 1)], 1))
 
 
 def test_long_sums_keep_their_digits_in_float32():
     """Ones, 2²⁵ of them: a single running sum would stop at 2²⁴."""
     ones = jnp.ones(2**25, jnp.float32)
-    assert trees.vdots((ones, ones))[0] == 2**25
+    assert linalg.vdots((ones, ones))[0] == 2**25
 
 
-@pytest.mark.parametrize("size", [7, trees.SHORT, trees.SHORT + 1])
+@pytest.mark.parametrize("size", [7, linalg.SHORT, linalg.SHORT + 1])
 @pytest.mark.parametrize("batched", ["all", "the base", "the stacks"])
 def test_combinations_in_a_batch(size, batched):
     """Against plain sums; with derivatives, as meta-training maps and differentiates them."""
@@ -111,10 +152,10 @@ def test_combinations_in_a_batch(size, batched):
     full = [x if a == 0 else np.broadcast_to(x[0], x.shape) for x, a in
             ((scale, axes[0]), (base, axes[1]), (c, axes[2][0]), (stack, axes[2][1]))]  # fmt: skip
     expected = full[0][:, None] * full[1] + np.einsum("bi,bin->bn", full[2], full[3])
-    close(jax.vmap(trees.weighted_sum, axes)(*args), expected)
+    close(jax.vmap(linalg.weighted_sum, axes)(*args), expected)
 
     def total(scale, base, term):
-        return jnp.sum(jnp.sin(trees.weighted_sum(scale, base, term)))
+        return jnp.sum(jnp.sin(linalg.weighted_sum(scale, base, term)))
 
     grads = jax.vmap(jax.grad(total, argnums=(0, 1, 2)), axes)(*args)
     slope = np.cos(expected)

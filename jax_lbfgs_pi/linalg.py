@@ -1,0 +1,219 @@
+"""Linear algebra on pytrees: inner products and combinations, leaf by leaf.
+
+Leaves are never ravelled into one vector, so every leaf keeps its own sharding, and every product
+is accumulated at the highest precision the hardware has, so TF32 or bfloat16 passes never decide a
+step.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float
+
+from jax_lbfgs_pi.trees import Params, scalar_dtype
+
+# Measured on two CPU cores in float64, with m from 5 to 40.
+CHUNK = 4096  # so many numbers are summed one after the other; the threads share the chunks
+AT_ONCE = 20  # so many sums share a pass; more do not fit the registers
+LONG = 65_536  # from this size on a pass over rows is faster than a product of matrix and vector
+SHORT = 128  # up to this size a combination of rows is slower than that, if in a batch
+
+
+def _sum_leaves(product: Callable[..., Array], shape: tuple[int, ...], *trees: Params) -> Array:
+    # `start` fixes dtype and shape when a tree has no leaves (optax.masked can mask them all).
+    start = jnp.zeros(shape, scalar_dtype(trees))
+    return sum(map(product, *map(jax.tree.leaves, trees)), start)
+
+
+def _contract(a: Array, b: Array, dtype: Any) -> Array:
+    """Contract all dimensions of `b` with the last ones of `a`."""
+    a_dims = tuple(range(a.ndim - b.ndim, a.ndim))
+    dims = ((a_dims, tuple(range(b.ndim))), ((), ()))
+    return lax.dot_general(
+        a.astype(dtype),
+        b.astype(dtype),
+        dims,
+        precision=lax.Precision.HIGHEST,
+        preferred_element_type=dtype,
+        out_sharding=_replicated(a, ndim=a.ndim - b.ndim),
+    )
+
+
+def _replicated(like: Array, ndim: int) -> NamedSharding | None:
+    """What an inner product must be told where mesh axes are explicit; None elsewhere."""
+    mesh = jax.typeof(like).sharding.mesh
+    if AxisType.Explicit not in mesh.axis_types:
+        return None
+    return NamedSharding(mesh, PartitionSpec(*[None] * ndim))
+
+
+def vdot(a: Params, b: Params) -> Float[Array, ""]:
+    """The inner product aᵀb of two pytrees of one structure."""
+    dtype = scalar_dtype((a, b))
+    return _sum_leaves(lambda x, y: _contract(x, y, dtype), (), a, b)
+
+
+def vdots(*pairs: tuple[Params, Params]) -> Float[Array, " k"]:
+    """The inner products aᵀb of k pairs of pytrees, all of one structure.
+
+    What the operands are computed from is read, and no operand stored as a vector.
+    """
+    dtype = scalar_dtype(pairs)
+    of_leaf = _pairs_in_one_pass if _on_one_cpu() else _pairs_one_by_one
+    sides = [[jax.tree.leaves(tree) for tree in side] for side in zip(*pairs, strict=True)]
+    total = jnp.zeros(len(pairs), dtype)
+    for a, b in zip(*(zip(*side, strict=True) for side in sides), strict=True):
+        total += of_leaf([x.astype(dtype) for x in a], [x.astype(dtype) for x in b])
+    return total
+
+
+def stacked_vdots(stacks: tuple[Params, ...], v: Params, num_rows: int) -> Float[Array, "k m"]:
+    """The inner products of all rows of k stacks with `v`.
+
+    Args:
+      stacks: pytrees whose leaves have shape `(num_rows, *leaf.shape)`.
+      v: pytree whose leaves have shape `leaf.shape`.
+      num_rows: m, given so that a tree without leaves has a result too.
+    """
+    dtype = scalar_dtype((stacks, v))
+
+    def of_leaf(leaf: Array, *rows: Array) -> Array:
+        in_one_pass = _on_one_cpu() and leaf.size >= LONG
+        form = _rows_in_one_pass if in_one_pass else _rows_by_stack
+        return form(leaf.astype(dtype), *(stack.astype(dtype) for stack in rows))
+
+    return _sum_leaves(of_leaf, (len(stacks), num_rows), v, *stacks)
+
+
+def _on_one_cpu() -> bool:
+    # XLA's CPU backend makes several reductions one pass only if they are one operation, and that
+    # no partitioner splits over devices. Elsewhere separate ones are fused, or split.
+    return jax.device_count() == 1 and jax.default_backend() == "cpu"
+
+
+def _pairs_one_by_one(a: list[Array], b: list[Array]) -> Float[Array, " k"]:
+    return jnp.stack([jnp.sum(x * y) for x, y in zip(a, b, strict=True)])
+
+
+@jax.custom_jvp
+def _pairs_in_one_pass(a: list[Array], b: list[Array]) -> Float[Array, " k"]:
+    return _in_one_pass([x * y for x, y in zip(a, b, strict=True)])
+
+
+@_pairs_in_one_pass.defjvp
+def _pairs_in_one_pass_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (a, b), (da, db) = primals, tangents
+    return _pairs_in_one_pass(a, b), _pairs_one_by_one(a, db) + _pairs_one_by_one(da, b)
+
+
+def _rows_by_stack(v: Array, *stacks: Array) -> Float[Array, "k m"]:
+    return jnp.stack([_contract(stack, v, v.dtype) for stack in stacks])
+
+
+@jax.custom_jvp
+def _rows_in_one_pass(v: Array, *stacks: Array) -> Float[Array, "k m"]:
+    return _in_one_pass([row * v for stack in stacks for row in stack]).reshape(len(stacks), -1)
+
+
+@_rows_in_one_pass.defjvp
+def _rows_in_one_pass_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    # In matrix form, so that the transpose is a combination, and not one row after the other.
+    (v, *stacks), (dv, *d_stacks) = primals, tangents
+    tangent = _rows_by_stack(v, *d_stacks) + _rows_by_stack(dv, *stacks)
+    return _rows_in_one_pass(v, *stacks), tangent
+
+
+def _in_one_pass(arrays: list[Array]) -> Float[Array, " k"]:
+    """The sums of k arrays of one shape."""
+    arrays = [x.ravel() for x in arrays]
+    num_chunks, num_left = divmod(arrays[0].size, CHUNK)
+    total = _sums([x[x.size - num_left :] for x in arrays])
+    if num_chunks:
+        total += _sums([x[: x.size - num_left].reshape(-1, CHUNK) for x in arrays]).sum(1)
+    return total
+
+
+def _sums(arrays: list[Array]) -> Float[Array, "k ..."]:
+    """The sums over the last axis, each number after the other: one loop of CPU code for all."""
+
+    def add(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(map(jnp.add, x, y))
+
+    sums = []
+    for i in range(0, len(arrays), AT_ONCE):
+        some = tuple(arrays[i : i + AT_ONCE])
+        zeros = tuple(jnp.zeros((), x.dtype) for x in some)
+        sums.extend(lax.reduce(some, zeros, add, (some[0].ndim - 1,)))
+    return jnp.stack(sums)
+
+
+def norm(a: Params) -> Float[Array, ""]:
+    """The 2-norm of a pytree."""
+    return jnp.sqrt(vdot(a, a))
+
+
+@jax.custom_jvp
+def weighted_sum(scale: Array, base: Array, *terms: tuple[Array, Array]) -> Array:
+    """`scale · base + Σ Σ_i c_i stack_i` over the pairs `(c, stack)` in `terms`.
+
+    Written out row by row, XLA makes one pass of it; as products of a vector and a matrix, three.
+    Only of short rows in a batch do the products cost less.
+
+    Args:
+      scale: a scalar.
+      base: an array.
+      *terms: pairs of m coefficients, shape `(m,)`, and m arrays like `base`, shape
+        `(m, *base.shape)`.
+    """
+    return _combination(scale, base, *terms)
+
+
+def _row_by_row(scale: Array, base: Array, *terms: tuple[Array, Array]) -> Array:
+    total = scale * base.astype(scale.dtype)
+    for coefficients, stack in terms:
+        for i in range(stack.shape[0]):
+            total += coefficients[i] * stack[i].astype(scale.dtype)
+    return total
+
+
+def _in_a_batch(scale: Array, base: Array, *terms: tuple[Array, Array]) -> Array:
+    if base.size > SHORT or jax.default_backend() != "cpu":
+        return _row_by_row(scale, base, *terms)
+    total = scale * base.astype(scale.dtype)
+    return sum((_mix(c, stack.astype(scale.dtype)) for c, stack in terms), start=total)
+
+
+_combination = jax.custom_batching.custom_vmap(_row_by_row)
+
+
+@_combination.def_vmap
+def _combination_vmap(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
+    del axis_size
+    axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(in_batched))
+    return jax.vmap(_in_a_batch, axes)(*args), True
+
+
+@weighted_sum.defjvp
+def _weighted_sum_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    # The derivative in matrix form, so that its transpose is m products at once, not one by one.
+    scale, base, *terms = primals
+    d_scale, d_base, *d_terms = tangents
+    dtype = scale.dtype
+    tangent = d_scale * base.astype(dtype) + scale * d_base.astype(dtype)
+    for (c, stack), (d_c, d_stack) in zip(terms, d_terms, strict=True):
+        tangent += _mix(d_c, stack.astype(dtype)) + _mix(c, d_stack.astype(dtype))
+    return weighted_sum(*primals), tangent
+
+
+def _mix(coefficients: Array, stack: Array) -> Array:
+    dims = (((0,), (0,)), ((), ()))
+    return lax.dot_general(coefficients, stack, dims, precision=lax.Precision.HIGHEST)
+
+
+def matvec(a: Float[Array, "i j"], v: Float[Array, " j"]) -> Float[Array, " i"]:
+    """The product of a small matrix and a vector, in full precision."""
+    return lax.dot_general(a, v, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
