@@ -102,19 +102,19 @@ def _race_of(make: Any, num: int, budget: float) -> dict[str, Any]:
 
 def tables(results: dict[str, Any]) -> list[Table]:
     """The speed-up, with iterations and executed evaluations of both."""
-    header = ["problems", "solver", "iters", "evals/iter", "ms", "speed-up", "at most", "reps"]
+    header = ["problems", "solver", "iters", "evals", "ms", "speed-up", "at most"]
     rows = []
     for row in results["races"]:
         for name, label in (("ours", "L-BFGS-π"), ("optax", "optax.lbfgs")):
             first = name == "ours"
             cells = [row["name"] if first else "", label, row["iterations"][name]]
             if row["speedup"] is None:
-                rows.append([*cells, None, None, "–", "–", None])
+                rows.append([*cells, None, None, "–", "–"])
                 continue
             speedup = [row[key] if first else "" for key in ("speedup", "most_speedup")]
             evals, ms = row["evals_per_iteration"][name], 1e3 * row["seconds"][name]
-            rows.append([*cells, evals, ms, *speedup, row["repetitions"]])
-    title = f"batch: vmap to a median f - f* of 1e-6, 1e-8; m = {MEMORY_SIZE}"
+            rows.append([*cells, evals, ms, *speedup])
+    title = f"batch: vmap to a median f - f* of 1e-6, 1e-8; m = {MEMORY_SIZE}; evals per iteration"
     return [table(title, header, rows)]
 
 

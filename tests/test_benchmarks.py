@@ -9,6 +9,7 @@ from rich.console import Console
 
 from benchmarks import __main__ as bench
 from benchmarks import (
+    batch,
     batch_problems,
     iteration,
     memory,
@@ -103,7 +104,7 @@ def test_an_update_is_timed_with_a_full_window_of_usable_pairs(shapes):
     m = 3
     points = problems.quadratic_points(shapes)
     steppers = step.candidates(shapes, m)
-    del steppers["floor"]
+    steppers = {name: steppers[name] for name in ("ours", "bare", "optax")}
     num_updates = 3 * m + 1
     for stepper in steppers.values():
         for _ in range(num_updates):
@@ -121,6 +122,22 @@ def test_an_update_is_timed_with_a_full_window_of_usable_pairs(shapes):
         cosine = update @ d / np.linalg.norm(update) / np.linalg.norm(d)
         assert abs(cosine) == pytest.approx(1.0, abs=1e-9)
     step.check_steady(steppers)
+
+
+@pytest.mark.parametrize("name", ["ours", "optax"])
+def test_a_loop_makes_the_updates_that_single_calls_make(name):
+    steppers = step.candidates([(3,)], 2)
+    total = problems.quadratic_points([(3,)])[0][0]
+    for _ in range(step.LOOP_LENGTH):
+        _, updates = steppers[name]()
+        total += updates
+    (_, _, looped), _ = steppers[f"{name} in a loop"]()
+    np.testing.assert_allclose(looped, total, rtol=1e-9)
+
+
+def test_long_vectors_are_not_looped_over(monkeypatch):
+    monkeypatch.setattr(step, "IN_LOOPS", 2)
+    assert set(step.candidates([(3,)], 2)) == {"ours", "bare", "optax", "floor"}
 
 
 def test_what_is_not_steady_is_not_reported():
@@ -150,6 +167,9 @@ def test_step_part_has_a_table_of_80_columns_and_figures(monkeypatch, tmp_path):
     results = step.measure(report.Options(quick=True))
     assert [row["n"] for row in results["rows"]] == [10, 5 * 2 + 4 + 20, 10]
     assert all(row["ratio_to_optax"] > 0 for row in results["rows"])
+    assert all(row["ratio_in_a_loop"] > 0 for row in results["rows"])
+    row = {**results["rows"][0], "n": 3_195_200, "ratio_in_a_loop": None}
+    assert _width(step.tables({"rows": [row], "num_table_rows": 1})) <= 80
     assert _width(step.tables(results)) <= 80
     for name, figure in step.figures(results).items():
         figure.savefig(tmp_path / f"{name}.png")
@@ -161,6 +181,18 @@ def _width(tables):
     for table in tables:
         console.print(table)
     return max(len(line.rstrip()) for line in console.file.getvalue().splitlines())
+
+
+def test_batch_table_has_80_columns():
+    def of_both(value):
+        return {"ours": value, "optax": value}
+
+    race = {
+        "name": "Rosenbrock ×512", "iterations": of_both(1234), "speedup": 12.3,
+        "most_speedup": 45.6, "evals_per_iteration": of_both(10.5), "seconds": of_both(0.1234),
+    }  # fmt: skip
+    undecided = {**race, "speedup": None}
+    assert _width(batch.tables({"races": [race, undecided]})) <= 80
 
 
 def test_l_bfgs_pi_evaluates_once_and_a_line_search_reports_how_often():
