@@ -77,16 +77,17 @@ def looper(tx: Any, points: list[tuple[Any, Any]], *, pass_value: bool) -> State
     """`LOOP_LENGTH` updates of `tx` in one jitted loop, on the points in turn."""
     tx = optax.with_extra_args_support(tx)
 
-    def turn(carry: Any, _: None) -> tuple[Any, None]:
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)
+
+    def turn(carry: Any, i: Any) -> tuple[Any, None]:
         state, value, total = carry
-        for params, grads in points:
-            extra = {"value": value} if pass_value else {}
-            updates, state = tx.update(grads, state, params, **extra)
-            value, total = value - 1.0, optax.apply_updates(total, updates)
-        return (state, value, total), None
+        params, grads = jax.tree.map(lambda leaf: leaf[i % len(points)], stacked)
+        extra = {"value": value} if pass_value else {}
+        updates, state = tx.update(grads, state, params, **extra)
+        return (state, value - 1.0, optax.apply_updates(total, updates)), None
 
     def loop(carry: Any) -> tuple[Any, None]:
-        return jax.lax.scan(turn, carry, length=LOOP_LENGTH // len(points))
+        return jax.lax.scan(turn, carry, jnp.arange(LOOP_LENGTH))
 
     x0 = points[0][0]
     start = jax.tree.map(jnp.copy, (tx.init(x0), jnp.zeros(()), x0))

@@ -169,17 +169,19 @@ def propose(
 def take(proposal: Proposal, step_size: Float[Array, ""]) -> tuple[Params, ScaleByLBFGSPiState]:
     """The update t H g, and the state after it."""
     d, products, failed, kept, state = proposal
+    # Squares are not negative, but this tells XLA that by now nothing else reads the old state.
+    stays = products.dd < 0
     t = step_size
     if failed is not None:
-        # Rows and products of the history are the same in both: no choice between them, no copy.
-        history = state.history
-        same = {"s": (), "y": (), "products": ()}
-        kept, state = (x._replace(history=x.history._replace(**same)) for x in (kept, state))
-        # Squares are not negative, but this tells XLA that nothing reads the old state any more.
-        state = trees.where(failed | (products.dd < 0), kept, state)
-        state = state._replace(history=history._replace(head=state.history.head))
+        stays |= failed
         t = jnp.where(failed, RETREAT - 1.0, t)
         step_size = jnp.where(failed, 0.0, step_size)
+    # Rows and products of the history are the same in both: no choice between them, no copy.
+    history = state.history
+    same = {"s": (), "y": (), "products": ()}
+    kept, state = (x._replace(history=x.history._replace(**same)) for x in (kept, state))
+    state = trees.where(stays, kept, state)
+    state = state._replace(history=history._replace(head=state.history.head))
     updates = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)
     return updates, state._replace(step_size=step_size)
 

@@ -6,6 +6,7 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jax_lbfgs_pi as lp
@@ -21,20 +22,33 @@ TREES = {
 }
 
 
-def compiled_update(params, m):
-    tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=m)
-    args = (params, tx.init(params), params)
-    return jax.jit(tx.update, donate_argnums=(0, 1)).lower(*args).compile()
+def vectors_beside_the_state(function, donated, *args):
+    """What a compiled function needs beside its arguments, in vectors of N numbers."""
+    analysis = jax.jit(function, donate_argnums=donated).lower(*args).compile().memory_analysis()
+    fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return (analysis.temp_size_in_bytes + fresh) / (8 * N)
 
 
 @pytest.mark.parametrize("m", [3, 10])
+@pytest.mark.parametrize("guard", [1.0, None])
 @pytest.mark.parametrize("params", TREES.values(), ids=TREES)
-def test_donated_update_writes_in_place(params, m):
+def test_an_update_writes_in_place_alone_and_in_a_loop(params, guard, m):
     """Beside the state the update alone, whatever m: no pair is stored, no history copied."""
-    analysis = compiled_update(params, m).memory_analysis()
-    fresh = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=m, guard=guard)
+    state = tx.init(params)
+
+    def loop(x, state):
+        def turn(carry, _):
+            x, state = carry
+            grads = jax.tree.map(lambda leaf: 2 * leaf, x)
+            updates, state = tx.update(grads, state, x)
+            return (optax.apply_updates(x, updates), state), None
+
+        return jax.lax.scan(turn, (x, state), length=9)[0]
+
     limit = 1.1 if jax.default_backend() == "cpu" else 3.1  # elsewhere, what we promise
-    assert (analysis.temp_size_in_bytes + fresh) / (8 * N) < limit
+    assert vectors_beside_the_state(tx.update, (0, 1), params, state, params) < limit
+    assert vectors_beside_the_state(loop, (0, 1), params, state) < limit
 
 
 def test_state_is_2m_plus_2_vectors_and_little_else():
