@@ -121,7 +121,7 @@ def propose(
     usable_grads = grads
     if failed is not None:
         # The way back is a combination too: the last step alone, which is in the window by now.
-        only_s = jnp.asarray([[1.0], [0.0]], with_g.dtype) * slot
+        only_s = jnp.asarray([[1.0], [0.0]], with_g.dtype) * slot[None]
         back = Coefficients(only_s, jnp.zeros_like(gg))
         coefficients = trees.where(failed, back, coefficients)
         usable_grads = trees.where(failed, trees.zeros(grads), grads)
