@@ -28,11 +28,12 @@ from jax_lbfgs_pi.baselines import BASELINES, ScipyCompetitor
 from jax_lbfgs_pi.cli import main
 from jax_lbfgs_pi.cli import reproduce as cli_reproduce
 from jax_lbfgs_pi.cli.reproduce import NAMES as CLI_NAMES
-from jax_lbfgs_pi.reproduce import artefacts, claims, grids, races, trainings
+from jax_lbfgs_pi.reproduce import artefacts, claims, grids, race_runs, races, trainings
 from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, score, tuned_competitors
 from jax_lbfgs_pi.reproduce.locks import alone
-from jax_lbfgs_pi.reproduce.races import RACES, Race, competitors, count_runs, run_race
+from jax_lbfgs_pi.reproduce.race_runs import count_runs, run_race
+from jax_lbfgs_pi.reproduce.races import RACES, Race, competitors
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder, row_of
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, Training, run_training
 from jax_lbfgs_pi.tasks import quadratic_tasks
@@ -108,8 +109,9 @@ class Runner:
 def runner(monkeypatch):
     """No run of a race or grid costs anything, nor does a task; the policies are hand-set ones."""
     fake = Runner()
-    for module in (races, grids):
+    for module in (race_runs, grids):
         monkeypatch.setattr(module, "make_runner", fake)
+    for module in (races, grids):
         monkeypatch.setattr(module, "get_tasks", small_tasks)
     for name, race in RACES.items():
         policies = {n: p if p in TRAININGS else "cosine" for n, p in race.policies.items()}
@@ -258,7 +260,7 @@ def test_rows_and_curves_of_a_race_are_its_runs(runner, tmp_path):
 @pytest.mark.parametrize("plateau_value", [2.2, INF])
 def test_a_race_marks_its_own_plateaus(runner, tmp_path, monkeypatch, plateau_value):
     stuck = make_run([4.0, 2.3], norms=[1.0, 1e-9])
-    monkeypatch.setattr(races, "make_runner", lambda *a, **k: lambda index, competitor: stuck)
+    monkeypatch.setattr(race_runs, "make_runner", lambda *a, **k: lambda index, competitor: stuck)
     race = dataclasses.replace(TINY, plateau_value=plateau_value)
     rows = run_race(race, tmp_path).rows()
     assert {row["plateau"] for row in rows} == {int(plateau_value == 2.2)}
@@ -447,7 +449,7 @@ def test_a_sketch_is_not_mixed_with_the_race(runner, tmp_path):
 
 def test_another_tolerance_is_refused(runner, tmp_path, monkeypatch):
     run_race(TINY, tmp_path)
-    monkeypatch.setattr(races, "TOLERANCE", 1e-6)
+    monkeypatch.setattr(race_runs, "TOLERANCE", 1e-6)
     with pytest.raises(ValueError, match="holds records of another race"):
         run_race(TINY, tmp_path)
 
@@ -505,7 +507,7 @@ def test_other_versions_go_on_with_a_race_and_are_noted(runner, tmp_path, monkey
     """Once each, and only where they add a record."""
     path = tmp_path / "records" / "tiny" / "race.json"
     for version, count in (("1", 1), ("1", 2), ("2", 2), ("2", 3), ("1", 4)):
-        monkeypatch.setattr(races, "versions", lambda v=version: {"jax": v})
+        monkeypatch.setattr(race_runs, "versions", lambda v=version: {"jax": v})
         run_race(dataclasses.replace(TINY, num_tasks=count), tmp_path)
         if (version, count) == ("2", 2):  # all was there
             assert [entry["jax"] for entry in provenance_of(tmp_path)] == ["1"]
@@ -517,7 +519,7 @@ def test_other_versions_go_on_with_a_race_and_are_noted(runner, tmp_path, monkey
 
 @pytest.mark.parametrize("race", ["quadratic", "logistic"])
 def test_shipped_races_are_gone_on_with_by_other_versions(tmp_path, monkeypatch, race):
-    monkeypatch.setattr(races, "make_runner", Runner())
+    monkeypatch.setattr(race_runs, "make_runner", Runner())
     monkeypatch.setattr(races, "get_tasks", small_tasks)
     shipped = Path(__file__).parent.parent / "reproduction" / "records" / race
     folder = shutil.copytree(shipped, tmp_path / "records" / race)

@@ -148,10 +148,11 @@ def _run_missing(
     needed: dict[str, tuple[str, ...]],
     shard: tuple[int, int],
 ) -> None:
-    from jax_lbfgs_pi.reproduce import races
+    from jax_lbfgs_pi.reproduce import race_runs
     from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
+    from jax_lbfgs_pi.reproduce.races import RACES
 
-    todo = [races.RACES[name] for name in dict.fromkeys(sum(needed.values(), ()))]
+    todo = [RACES[name] for name in dict.fromkeys(sum(needed.values(), ()))]
     trainings = dict.fromkeys(t for name in names for t in ARTEFACTS[name].trainings)
     options: dict[str, Any] = {"num_tasks": args.tasks, "data_dir": args.data_dir}
     with progress_bar() as bar:
@@ -160,9 +161,9 @@ def _run_missing(
             jobs = [_grids(bar, args.out, options), *jobs]
         _run_jobs(bar, jobs)
         for race in todo:
-            total = races.count_runs(race, args.out, args.tasks, shard)
+            total = race_runs.count_runs(race, args.out, args.tasks, shard)
             line = bar.add_task(race.name, total=total)
-            races.run_race(
+            race_runs.run_race(
                 race, args.out, **options, shard=shard, on_run=lambda name, t=line: bar.advance(t)
             )
 

@@ -1,25 +1,17 @@
-"""The races behind the paper's tables and figures, and how their records are made."""
+"""The races behind the paper's tables and figures: their tasks, and who takes part."""
 
 import dataclasses
-import datetime
-import json
 import math
 import os
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from jax_lbfgs_pi.baselines import BASELINES, Competitor, policy_competitor
-from jax_lbfgs_pi.evaluation.race import make_runner
-from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import Policy
-from jax_lbfgs_pi.pretrained import load_policy, policy_digest
+from jax_lbfgs_pi.pretrained import load_policy
 from jax_lbfgs_pi.reproduce.grids import TUNED, tuned_competitors
-from jax_lbfgs_pi.reproduce.locks import alone
-from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.tasks.suites import get_tasks
-from jax_lbfgs_pi.versions import versions
 
 FAVOURITE = "L-BFGS-π"
 PAPERS = ("ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS")
@@ -177,90 +169,3 @@ def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
         for name, policy in policies_of(race, out).items()
     }
     return mine | {name: (known[name], most[name]) for name in most if name in known}
-
-
-def run_race(
-    race: Race,
-    out: Path,
-    *,
-    num_tasks: int | None = None,
-    shard: tuple[int, int] = (0, 1),
-    data_dir: str | os.PathLike[str] | None = None,
-    on_run: Callable[[str], None] = lambda name: None,
-) -> RunFolder:
-    """Runs what is missing of a race; task by task, the competitors one after the other.
-
-    Args:
-      race: the race.
-      out: the folder of the reproduction; the records go to a folder of the race's name in it.
-      num_tasks: fewer tasks than the full race, or None.
-      shard: (i, n): this process runs the tasks that leave i on division by n.
-      data_dir: tensorflow-datasets' folder.
-      on_run: called with the competitor's name after each run, also one that was there.
-
-    Returns:
-      The folder of records.
-
-    Raises:
-      ValueError: if the folder holds records of another version of the race.
-    """
-    count, max_iters = race.limits(num_tasks)
-    folder = out / "records" / race.name
-    entrants = competitors(race, out)
-    records = RunFolder(folder)
-    wanted = _wanted(entrants, range(shard[0], count, shard[1]))
-    missing = [pair for pair in wanted if not records.has(*pair)]
-    with alone(out, race.name):
-        _claim(folder, race, max_iters, policies_of(race, out), adds=bool(missing))
-    for _, name in set(wanted) - set(missing):
-        on_run(name)
-    if missing:
-        tasks = tasks_of(race, num_tasks, data_dir)
-        run_one = make_runner(tasks, max_iters=max_iters, tol=TOLERANCE)
-        for task, name in missing:
-            run = run_one(task, entrants[name][0])
-            row = row_of(run, task, name, plateau_value=race.plateau_value)
-            records.save(run, row, curve=task < CURVES)
-            on_run(name)
-    return records
-
-
-def count_runs(race: Race, out: Path, num_tasks: int | None, shard: tuple[int, int]) -> int:
-    """How many runs a shard of a race has."""
-    count, _ = race.limits(num_tasks)
-    entrants = competitors(race, out)
-    return len(_wanted(entrants, range(shard[0], count, shard[1])))
-
-
-def _wanted(
-    entrants: dict[str, tuple[Competitor, int]], tasks: Iterable[int]
-) -> list[tuple[int, str]]:
-    return [(t, name) for t in tasks for name, (_, most) in entrants.items() if t < most]
-
-
-def _claim(
-    folder: Path, race: Race, max_iters: int, policies: dict[str, Policy], *, adds: bool
-) -> None:
-    """Refuses a folder with records that must not be mixed with these; notes who `adds` to it.
-
-    Under `provenance` stand the versions that records were made with, each with the day on which it
-    came: other versions may go on with a race.
-    """
-    digests = {name: policy_digest(policy) for name, policy in policies.items()}
-    settings = {"race": race.name, "max_iters": max_iters, "tol": TOLERANCE}
-    path, made_by = folder / "race.json", []
-    if path.is_file():
-        there = json.loads(path.read_text())
-        known, made_by = there.pop("policies"), there.pop("provenance", [])
-        if there != settings or any(known.get(name, d) != d for name, d in digests.items()):
-            raise ValueError(
-                f"The folder {str(folder)!r} holds records of another race or policy (see its "
-                f"race.json): choose another with --out, or delete it."
-            )
-        digests = known | digests
-    if adds and all(entry != versions() | {"date": entry["date"]} for entry in made_by):
-        made_by.append(
-            versions() | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-        )
-    claim = settings | {"policies": digests} | ({"provenance": made_by} if made_by else {})
-    write_atomically(path, json.dumps(claim, indent=2, sort_keys=True))
