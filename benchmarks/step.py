@@ -6,7 +6,8 @@ fastest form of that, a sum of separate rows, into donated buffers, so that no a
 the barrier keeps its two passes from becoming one.
 
 Small problems are bound by what it costs to start a program; so updates are timed in a loop too,
-within one program, as `lp.minimize` and the unroll run them.
+within one program, as `lp.minimize` and the unroll run them. There both optimizers pay for fetching
+the next point and for adding up the updates as well.
 
 State is donated and fed back; gradients and points are those of `quadratic_points`, so the window
 is full and no pair is skipped. A falling `value` keeps the guard from taking steps back.

@@ -112,7 +112,7 @@ def push(history: History, s: Params, y: Params) -> History:
 
 
 def write(history: History, s: Params, y: Params) -> History:
-    """Writes a pair over the oldest one; the products are left to `append`."""
+    """Writes a pair over the oldest one; the products are left to `replace`."""
 
     def row(stack: Array, new: Array) -> Array:
         return jax.lax.dynamic_update_index_in_dim(stack, new.astype(stack.dtype), history.head, 0)

@@ -16,11 +16,13 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.trees import Params, scalar_dtype
 
-# Measured on two CPU cores in float64, with m from 5 to 40.
-CHUNK = 4096  # so many numbers are summed one after the other; the threads share the chunks
-AT_ONCE = 20  # so many sums share a pass; more do not fit the registers
-LONG = 65_536  # from this size on a pass over rows is faster than a product of matrix and vector
-SHORT = 128  # up to this size a combination of rows is slower than that, if in a batch
+# Measured on two CPU cores, with m from 5 to 40.
+CHUNK = 4096
+"""So many float64 are summed one after the other, and a sixteenth as many float32, which so keep
+about six digits: the rounding errors grow with the number."""
+AT_ONCE = 20  # sums that share a pass: with more, the pass slows down
+LONG = 65_536  # from this size on, products of rows are faster in one pass than as matrix · vector
+SHORT = 128  # up to this size, a batch of combinations is faster as vector · matrix
 
 
 def _sum_leaves(product: Callable[..., Array], shape: tuple[int, ...], *trees: Params) -> Array:
@@ -63,11 +65,11 @@ def vdots(*pairs: tuple[Params, Params]) -> Float[Array, " k"]:
     What the operands are computed from is read, and no operand stored as a vector.
     """
     dtype = scalar_dtype(pairs)
-    of_leaf = _pairs_in_one_pass if _on_one_cpu() else _pairs_one_by_one
     sides = [[jax.tree.leaves(tree) for tree in side] for side in zip(*pairs, strict=True)]
     total = jnp.zeros(len(pairs), dtype)
     for a, b in zip(*(zip(*side, strict=True) for side in sides), strict=True):
-        total += of_leaf([x.astype(dtype) for x in a], [x.astype(dtype) for x in b])
+        form = _pairs_in_one_pass if _on_one_cpu(*a, *b) else _pairs_one_by_one
+        total += form([x.astype(dtype) for x in a], [x.astype(dtype) for x in b])
     return total
 
 
@@ -82,17 +84,19 @@ def stacked_vdots(stacks: tuple[Params, ...], v: Params, num_rows: int) -> Float
     dtype = scalar_dtype((stacks, v))
 
     def of_leaf(leaf: Array, *rows: Array) -> Array:
-        in_one_pass = _on_one_cpu() and leaf.size >= LONG
+        in_one_pass = leaf.size >= LONG and _on_one_cpu(leaf, *rows)
         form = _rows_in_one_pass if in_one_pass else _rows_by_stack
         return form(leaf.astype(dtype), *(stack.astype(dtype) for stack in rows))
 
     return _sum_leaves(of_leaf, (len(stacks), num_rows), v, *stacks)
 
 
-def _on_one_cpu() -> bool:
+def _on_one_cpu(*arrays: Array) -> bool:
     # XLA's CPU backend makes several reductions one pass only if they are one operation, and that
-    # no partitioner splits over devices. Elsewhere separate ones are fused, or split.
-    return jax.device_count() == 1 and jax.default_backend() == "cpu"
+    # no partitioner splits over devices. Elsewhere separate ones are fused, or split. Explicit mesh
+    # axes, be it of one device, do not allow the reshape.
+    alone = jax.device_count() == 1 and jax.default_backend() == "cpu"
+    return alone and all(_replicated(x, 0) is None for x in arrays)
 
 
 def _pairs_one_by_one(a: list[Array], b: list[Array]) -> Float[Array, " k"]:
@@ -130,25 +134,29 @@ def _rows_in_one_pass_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array
 def _in_one_pass(arrays: list[Array]) -> Float[Array, " k"]:
     """The sums of k arrays of one shape."""
     arrays = [x.ravel() for x in arrays]
-    num_chunks, num_left = divmod(arrays[0].size, CHUNK)
-    total = _sums([x[x.size - num_left :] for x in arrays])
+    chunk = CHUNK if arrays[0].dtype == jnp.float64 else CHUNK // 16
+    num_chunks, num_left = divmod(arrays[0].size, chunk)
+    total = jnp.zeros(len(arrays), arrays[0].dtype)
+    if num_left:
+        total += _sums([x[x.size - num_left :] for x in arrays])
     if num_chunks:
-        total += _sums([x[: x.size - num_left].reshape(-1, CHUNK) for x in arrays]).sum(1)
+        total += _sums([x[: x.size - num_left].reshape(-1, chunk) for x in arrays]).sum(1)
     return total
 
 
 def _sums(arrays: list[Array]) -> Float[Array, "k ..."]:
     """The sums over the last axis, each number after the other: one loop of CPU code for all."""
-
-    def add(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
-        return tuple(map(jnp.add, x, y))
-
     sums = []
     for i in range(0, len(arrays), AT_ONCE):
         some = tuple(arrays[i : i + AT_ONCE])
         zeros = tuple(jnp.zeros((), x.dtype) for x in some)
-        sums.extend(lax.reduce(some, zeros, add, (some[0].ndim - 1,)))
+        sums.extend(lax.reduce(some, zeros, _add, (some[0].ndim - 1,)))
     return jnp.stack(sums)
+
+
+def _add(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
+    # At the top of the module: a function made anew for each call would be compiled anew.
+    return tuple(map(jnp.add, x, y))
 
 
 def norm(a: Params) -> Float[Array, ""]:

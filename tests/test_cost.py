@@ -1,5 +1,6 @@
 """What a step costs: memory, passes over it, evaluations, compilations; and at what precision."""
 
+import logging
 import re
 
 import jax
@@ -48,6 +49,7 @@ def test_an_update_writes_in_place_alone_and_in_a_loop(params, guard, m):
 
     limit = 1.1 if jax.default_backend() == "cpu" else 3.1  # elsewhere, what we promise
     assert vectors_beside_the_state(tx.update, (0, 1), params, state, params) < limit
+    assert vectors_beside_the_state(tx.update, (1,), params, state, params) < limit + 1
     assert vectors_beside_the_state(loop, (0, 1), params, state) < limit
 
 
@@ -112,6 +114,24 @@ def test_one_compilation_for_all_iterations_tasks_and_policies():
     lp.meta_train(tasks, config, on_step=lambda record: counts.append(len(traces)))
     assert len(counts) == 10  # 5 tasks, 2 unrolls each
     assert counts[-1] == counts[0]
+
+
+def test_eager_updates_compile_nothing_after_the_first(caplog):
+    tx, x = lp.lbfgs_pi(memory_size=3), jnp.ones(6)
+    state = tx.init(x)
+
+    def turn(x, state):
+        updates, state = tx.update(2 * x, state, x, value=x @ x)
+        return x + updates, state
+
+    for _ in range(3):
+        x, state = turn(x, state)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        jax.jit(lambda x: x + 3)(x)
+        assert any("Compiling" in message for message in caplog.messages)
+        caplog.clear()
+        turn(x, state)
+        assert not [message for message in caplog.messages if "Compiling" in message]
 
 
 def quadratic(x, data):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_lbfgs_pi import linalg
 
@@ -15,6 +16,8 @@ def form(request, monkeypatch):
     """The form is chosen when a function is traced, by the number of devices."""
     num_devices = 1 if request.param == "one CPU" else 8
     monkeypatch.setattr(jax, "device_count", lambda: num_devices)
+    jax.clear_caches()
+    yield request.param
     jax.clear_caches()
 
 
@@ -127,10 +130,31 @@ def test_batches():
     close(actual, np.stack([np.sum(a * b, 1), np.sum(b * b, 1)], 1))
 
 
-def test_long_sums_keep_their_digits_in_float32():
-    """Ones, 2²⁵ of them: a single running sum would stop at 2²⁴."""
-    ones = jnp.ones(2**25, jnp.float32)
-    assert linalg.vdots((ones, ones))[0] == 2**25
+def test_long_sums_keep_their_digits_in_float32(form):
+    """Equal numbers, whose rounding errors add up: one running sum of 2²² keeps no three digits."""
+    x = jnp.full(2**22, 0.1, jnp.float32)
+    square = x.size * float(x[0]) ** 2
+    np.testing.assert_allclose(linalg.vdots((x, x), (x, 2 * x)) / square, [1.0, 2.0], rtol=3e-6)
+    if form == "several devices":
+        return  # there rows are left to XLA's product of a matrix and a vector
+    rows = jnp.stack([x, 2 * x])
+    of_rows = linalg.stacked_vdots((rows, 3 * rows), x, 2) / square
+    np.testing.assert_allclose(of_rows, [[1.0, 2.0], [3.0, 6.0]], rtol=3e-6)
+
+
+def test_explicit_mesh_axes_on_one_device():
+    """Sharded along what is not the first axis; longer than what takes the other form."""
+    rng = np.random.default_rng(3)
+    values, rows = rng.normal(size=(300, 300)), rng.normal(size=(2, 300, 300))
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        v = jax.device_put(values, NamedSharding(mesh, PartitionSpec(None, "x")))
+        stack = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(None, None, "x")))
+        products = jax.jit(linalg.vdots)((v, v), (v, 2 * v))
+        of_rows = jax.jit(linalg.stacked_vdots, static_argnums=2)((stack, stack), v, 2)
+    close(products / np.sum(values**2), [1.0, 2.0])
+    expected = np.einsum("ijk,jk->i", rows, values)
+    np.testing.assert_allclose(of_rows, [expected, expected], rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("size", [7, linalg.SHORT, linalg.SHORT + 1])
