@@ -28,7 +28,7 @@ def _rows(
     for line in lines:
         cells = []
         for i in range(len(targets)):
-            cell = f"{_number(line.median_cost[i], form)} ({_number(line.reached[i])}%)"
+            cell = f"{_number(line.median_cost[i], form)} ({_number(line.reached[i])})"
             cells.append(cell)
         body.append([line.name, *cells])
     return header, body
@@ -59,7 +59,7 @@ def tables(
     report = []
     for cost in ("num_evals", "seconds"):
         lines = summarize(results, favourite, targets, cost)
-        title = f"{COSTS[cost].capitalize()} to a target: median (share of tasks that meet it)"
+        title = f"{COSTS[cost].capitalize()} to a target: median (% of tasks that meet it)"
         report.append((title, *_rows(lines, targets, cost)))
     for cost in ("num_evals", "seconds"):
         lines = summarize(results, favourite, targets, cost)
