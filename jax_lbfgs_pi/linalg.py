@@ -65,12 +65,13 @@ def vdots(*pairs: tuple[Params, Params]) -> Float[Array, " k"]:
     What the operands are computed from is read, and no operand stored as a vector.
     """
     dtype = scalar_dtype(pairs)
-    sides = [[jax.tree.leaves(tree) for tree in side] for side in zip(*pairs, strict=True)]
-    total = jnp.zeros(len(pairs), dtype)
-    for a, b in zip(*(zip(*side, strict=True) for side in sides), strict=True):
-        form = _pairs_in_one_pass if _on_one_cpu(*a, *b) else _pairs_one_by_one
-        total += form([x.astype(dtype) for x in a], [x.astype(dtype) for x in b])
-    return total
+
+    def of_leaf(*leaves: Array) -> Array:
+        form = _pairs_in_one_pass if _on_one_cpu(*leaves) else _pairs_one_by_one
+        operands = [leaf.astype(dtype) for leaf in leaves]
+        return form(operands[::2], operands[1::2])
+
+    return _sum_leaves(of_leaf, (len(pairs),), *(tree for pair in pairs for tree in pair))
 
 
 def stacked_vdots(stacks: tuple[Params, ...], v: Params, num_rows: int) -> Float[Array, "k m"]:

@@ -91,10 +91,10 @@ def propose(
     minus_s = trees.subtract(state.prev_params, params)
     minus_y = trees.subtract(state.prev_grads, grads)
     pairs = ((minus_s, minus_s), (minus_s, minus_y), (minus_y, minus_y))
-    *of_pair, gg = linalg.vdots((grads, minus_s), (grads, minus_y), *pairs, (grads, grads))
-    gs, gy, ss, sy, yy = of_pair = jnp.where(
-        started, jnp.stack([-of_pair[0], -of_pair[1], *of_pair[2:]]), 0.0
-    )
+    new = linalg.vdots((grads, minus_s), (grads, minus_y), *pairs, (grads, grads))
+    of_pair = jnp.where(started, new[:5] * jnp.asarray([-1, -1, 1, 1, 1], dtype), 0.0)
+    gs, gy, ss, sy, yy = of_pair
+    gg = new[5]
     slot = head_mask(state.history)
     with_g = jnp.where(slot[None], of_pair[:2, None], pairs_vdot(state.history, grads))
     # What is not finite must not be written, as 0 · NaN is NaN; the rest of s leads the way back.
