@@ -13,6 +13,7 @@ State is donated and fed back; gradients and points are those of `quadratic_poin
 is full and no pair is skipped. A falling `value` keeps the guard from taking steps back.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -59,38 +60,48 @@ QUICK = Sizes(
 )
 
 
-def stepper(tx: Any, points: list[tuple[Any, Any]], *, pass_value: bool) -> Stateful:
-    """Updates of `tx` on the points in turn, jitted, the state donated."""
-    tx = optax.with_extra_args_support(tx)
+Carry = tuple[Any, Any]
+"""The optimizer's state and the value of f that it is told."""
 
-    def step(carry: Any, params: Any, grads: Any) -> tuple[Any, Any]:
+
+def updater(tx: Any) -> Callable[[Carry, Any, Any], tuple[Carry, Any]]:
+    """An update of `tx` as `(carry, params, grads) -> (carry, updates)`; f falls with each."""
+    tx = optax.with_extra_args_support(tx)  # it drops the value if `tx` knows of none
+
+    def update(carry: Carry, params: Any, grads: Any) -> tuple[Carry, Any]:
         state, value = carry
-        extra = {"value": value} if pass_value else {}
-        updates, state = tx.update(grads, state, params, **extra)
+        updates, state = tx.update(grads, state, params, value=value)
         return (state, value - 1.0), updates
 
+    return update
+
+
+def begin(tx: Any, params: Any) -> Carry:
+    """The carry of the first update."""
     # Copies: optax's state has one buffer of zeros in several places, which cannot be donated.
-    start = jax.tree.map(jnp.copy, (tx.init(points[0][0]), jnp.zeros(())))
-    return Stateful(jax.jit(step, donate_argnums=0), start, points)
+    return jax.tree.map(jnp.copy, (tx.init(params), jnp.zeros(())))
 
 
-def looper(tx: Any, points: list[tuple[Any, Any]], *, pass_value: bool) -> Stateful:
+def stepper(tx: Any, points: list[tuple[Any, Any]]) -> Stateful:
+    """Updates of `tx` on the points in turn, jitted, the state donated."""
+    return Stateful(jax.jit(updater(tx), donate_argnums=0), begin(tx, points[0][0]), points)
+
+
+def looper(tx: Any, points: list[tuple[Any, Any]]) -> Stateful:
     """`loop_length` updates of `tx` in one jitted loop, on the points in turn."""
-    tx = optax.with_extra_args_support(tx)
-    x0 = points[0][0]
-    length = loop_length(sum(leaf.size for leaf in jax.tree.leaves(x0)))
+    update, x0 = updater(tx), points[0][0]
+    length = loop_length(optax.tree.size(x0))
 
     def loop(carry: Any, stacked: Any) -> tuple[Any, None]:
         def turn(carry: Any, i: Any) -> tuple[Any, None]:
-            state, value, total = carry
+            carry, total = carry
             params, grads = jax.tree.map(lambda leaf: leaf[i % len(points)], stacked)
-            extra = {"value": value} if pass_value else {}
-            updates, state = tx.update(grads, state, params, **extra)
-            return (state, value - 1.0, optax.apply_updates(total, updates)), None
+            carry, updates = update(carry, params, grads)
+            return (carry, optax.apply_updates(total, updates)), None
 
         return jax.lax.scan(turn, carry, jnp.arange(length))
 
-    start = jax.tree.map(jnp.copy, (tx.init(x0), jnp.zeros(()), x0))
+    start = (begin(tx, x0), jax.tree.map(jnp.copy, x0))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)
     return Stateful(jax.jit(loop, donate_argnums=0), start, [(stacked,)])
 
@@ -128,11 +139,11 @@ def candidates(shapes: list[tuple[int, ...]], memory_size: int) -> dict[str, Sta
 
     theirs = optax.scale_by_lbfgs(memory_size=memory_size)
     return {
-        "ours": stepper(ours(1.0), points, pass_value=True),
-        "bare": stepper(ours(None), points, pass_value=True),
-        "optax": stepper(theirs, points, pass_value=False),
-        "ours in a loop": looper(ours(1.0), points, pass_value=True),
-        "optax in a loop": looper(theirs, points, pass_value=False),
+        "ours": stepper(ours(1.0), points),
+        "bare": stepper(ours(None), points),
+        "optax": stepper(theirs, points),
+        "ours in a loop": looper(ours(1.0), points),
+        "optax in a loop": looper(theirs, points),
         "floor": floor(num_variables(shapes), memory_size),
     }
 

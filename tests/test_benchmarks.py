@@ -131,7 +131,7 @@ def test_a_loop_makes_the_updates_that_single_calls_make(name):
     for _ in range(step.loop_length(3)):
         _, updates = steppers[name]()
         total += updates
-    (_, _, looped), _ = steppers[f"{name} in a loop"]()
+    (_, looped), _ = steppers[f"{name} in a loop"]()
     np.testing.assert_allclose(looped, total, rtol=1e-9)
 
 
