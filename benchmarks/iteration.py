@@ -28,7 +28,7 @@ SKIPPED = 10
 Loss = Callable[[Any, Any], Any]  # of parameters and data
 
 
-def pi_iteration(loss: Loss, x0: Any, *, guard: float | None = 1.0) -> tuple[Any, Any]:
+def pi_iteration(loss: Loss, x0: Any, *, guard: lp.Guard | None = lp.Guard()) -> tuple[Any, Any]:
     """`(step, start)` of L-BFGS-π."""
     tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=MEMORY_SIZE, guard=guard)
 

@@ -134,15 +134,15 @@ def candidates(shapes: list[tuple[int, ...]], memory_size: int) -> dict[str, Sta
     points = quadratic_points(shapes)
     policy = lp.init_policy(jax.random.key(0))
 
-    def ours(guard: float | None) -> Any:
+    def ours(guard: lp.Guard | None) -> Any:
         return lp.scale_by_lbfgs_pi(policy, memory_size=memory_size, guard=guard)
 
     theirs = optax.scale_by_lbfgs(memory_size=memory_size)
     return {
-        "ours": stepper(ours(1.0), points),
+        "ours": stepper(ours(lp.Guard()), points),
         "bare": stepper(ours(None), points),
         "optax": stepper(theirs, points),
-        "ours in a loop": looper(ours(1.0), points),
+        "ours in a loop": looper(ours(lp.Guard()), points),
         "optax in a loop": looper(theirs, points),
         "floor": floor(num_variables(shapes), memory_size),
     }

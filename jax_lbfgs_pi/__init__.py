@@ -1,12 +1,19 @@
 """L-BFGS-π in JAX: L-BFGS with a learned step-size policy in place of the line search."""
 
+from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.direction import gram_direction, two_loop_direction
 from jax_lbfgs_pi.history import History, init_history, push
 from jax_lbfgs_pi.loop import Status, Trajectory
 from jax_lbfgs_pi.minimize import MinimizeResult, minimize
 from jax_lbfgs_pi.policy import (
+    AnyPolicy,
     InnerProducts,
+    Observation,
+    Pair,
     Policy,
+    Rule,
+    Scaling,
+    StepPolicy,
     StepSizePolicy,
     constant_policy,
     cosine_policy,
@@ -27,17 +34,24 @@ from jax_lbfgs_pi.transform import ScaleByLBFGSPiState, lbfgs_pi, scale_by_lbfgs
 from jax_lbfgs_pi.unroll import InnerState, frozen_value_and_grad, init_inner, unroll
 
 __all__ = [
+    "AnyPolicy",
     "DataError",
+    "Guard",
     "History",
     "InnerProducts",
     "InnerState",
     "MetaTrainConfig",
     "MetaTrainLog",
     "MinimizeResult",
+    "Observation",
+    "Pair",
     "Policy",
     "PolicyFileError",
+    "Rule",
     "ScaleByLBFGSPiState",
+    "Scaling",
     "Status",
+    "StepPolicy",
     "StepSizePolicy",
     "Task",
     "TaskSet",

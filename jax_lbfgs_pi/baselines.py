@@ -7,7 +7,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import optax
 
-from jax_lbfgs_pi.transform import StepPolicy, lbfgs_pi
+from jax_lbfgs_pi.acceptance import Guard
+from jax_lbfgs_pi.policy import AnyPolicy
+from jax_lbfgs_pi.transform import lbfgs_pi
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def lbfgs_backtracking(
 
 
 def policy_competitor(
-    name: str, policy: StepPolicy, *, memory_size: int = 5, guard: float | None = None
+    name: str, policy: AnyPolicy, *, memory_size: int = 5, guard: Guard | None = None
 ) -> Competitor:
     """L-BFGS-π with a policy; without the guard by default, as in the paper."""
     return Competitor(

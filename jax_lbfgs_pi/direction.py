@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.history import (
@@ -26,7 +26,7 @@ class Coefficients(NamedTuple):
 
     Attributes:
       pairs: c and a, by slot, shape `(2, m)`.
-      g: b, that of the gradient, a scalar: -γ, or 1 on the way back.
+      g: b, that of the gradient, a scalar: -γ.
     """
 
     pairs: Float[Array, "2 m"]
@@ -101,7 +101,10 @@ def gram_direction(grads: Params, history: History) -> Params:
 
 
 def direction_coefficients(
-    products: Products, gamma: Float[Array, ""], with_g: Float[Array, "2 m"]
+    products: Products,
+    gamma: Float[Array, ""],
+    with_g: Float[Array, "2 m"],
+    trusted: Bool[Array, " m"] | None = None,
 ) -> Coefficients:
     """The coefficients of d = -H g, from inner products alone.
 
@@ -109,12 +112,21 @@ def direction_coefficients(
       products: those of the curvature pairs.
       gamma: γ, the initial scaling.
       with_g: Sᵀg and Yᵀg, by slot.
+      trusted: the slots of the pairs to be used, the newest ones; None for all. The trailing block
+        of R⁻¹ is the inverse of the trailing block of R, so a mask is all that it takes.
     """
     inverse, yy, sy = products
+    usable = sy > 0
+    if trusted is not None:
+        usable &= trusted
     # With right-hand sides 0, skipped pairs get coefficients 0 and touch no other pair.
-    s_g, y_g = jnp.where(sy[None] > 0, with_g, 0.0)
+    s_g, y_g = jnp.where(usable[None], with_g, 0.0)
     alpha = linalg.matvec(inverse, s_g)
+    if trusted is not None:
+        alpha = jnp.where(trusted, alpha, 0.0)
     beta = sy * alpha - gamma * (y_g - linalg.matvec(yy, alpha))
+    if trusted is not None:
+        beta = jnp.where(trusted, beta, 0.0)
     c = linalg.matvec(inverse.T, beta)
     return Coefficients(jnp.stack([-c, gamma * alpha]), -gamma)
 

@@ -104,10 +104,9 @@ def push(history: History, s: Params, y: Params) -> History:
       ValueError: if `s` and `y` differ in structure or shape.
     """
     trees.check_same_structure(s, y, names=("s", "y"))
+    slot = head_mask(history)
     written = write(history, s, y)
-    products = replace(
-        history.products, head_mask(history), pairs_vdot(written, y), linalg.vdot(s, y)
-    )
+    products = replace(history.products, slot, pairs_vdot(written, y), linalg.vdot(s, y))
     return written._replace(products=products)
 
 
@@ -115,18 +114,59 @@ def write(history: History, s: Params, y: Params) -> History:
     """Writes a pair over the oldest one; the products are left to `replace`."""
 
     def row(stack: Array, new: Array) -> Array:
-        return jax.lax.dynamic_update_index_in_dim(stack, new.astype(stack.dtype), history.head, 0)
+        return linalg.write_row(stack, new, history.head)
 
     return history._replace(
         s=jax.tree.map(row, history.s, s),
         y=jax.tree.map(row, history.y, y),
-        head=jnp.where(history.head == memory_size(history) - 1, 0, history.head + 1),
+        head=_next(history),
     )
+
+
+def write_if(
+    history: History,
+    stored: Bool[Array, ""],
+    points: tuple[Params, Params],
+    grads: tuple[Params, Params],
+) -> History:
+    """Writes the pair between two points if it is `stored`: each new one before the old."""
+
+    def row(stack: Array, new: Array, old: Array) -> Array:
+        return linalg.write_difference(stack, new, old, history.head, stored)
+
+    return history._replace(
+        s=jax.tree.map(row, history.s, *points),
+        y=jax.tree.map(row, history.y, *grads),
+        head=jnp.where(stored, _next(history), history.head),
+    )
+
+
+def _next(history: History) -> Int[Array, ""]:
+    return jnp.where(history.head == memory_size(history) - 1, 0, history.head + 1)
 
 
 def head_mask(history: History) -> Bool[Array, " m"]:
     """Which slot the next pair overwrites."""
     return jnp.arange(memory_size(history)) == history.head
+
+
+def newest_mask(history: History, num_pairs: Float[Array, ""]) -> Bool[Array, " m"]:
+    """The slots of the newest `num_pairs` pairs."""
+    return _ages(history) < num_pairs
+
+
+def curvatures(history: History) -> Float[Array, " m"]:
+    """`y_iᵀy_i / s_iᵀy_i`, newest first; 0 for skipped pairs and where there is none."""
+    sy, yy = history.products.sy, jnp.diagonal(history.products.yy)
+    usable = sy > 0
+    by_slot = jnp.where(usable, yy / jnp.where(usable, sy, 1.0), 0.0)
+    return by_slot[_ages(history)]  # which slot has an age and which age a slot: one formula
+
+
+def _ages(history: History) -> Int[Array, " m"]:
+    """How many pairs are newer than that of each slot."""
+    m = memory_size(history)
+    return (history.head - 1 - jnp.arange(m)) % m
 
 
 def pairs_vdot(history: History, v: Params) -> Float[Array, "2 m"]:
@@ -165,14 +205,9 @@ def replace(
     )
 
 
-def scaling(sy: Float[Array, ""], yy: Float[Array, ""]) -> Float[Array, ""]:
+def initial_scaling(history: History) -> Float[Array, ""]:
     """γ = |sᵀy| / yᵀy of the newest pair, skipped or not; 1 where y = 0 (Algorithm 1, line 6)."""
+    newest = history.head - 1  # -1 is the last slot
+    sy, yy = history.products.sy[newest], history.products.yy[newest, newest]
     usable = yy > 0
     return jnp.where(usable, jnp.abs(sy) / jnp.where(usable, yy, 1.0), 1.0)
-
-
-def initial_scaling(history: History) -> Float[Array, ""]:
-    """γ of a history, see `scaling`."""
-    newest = history.head - 1  # -1 is the last slot
-    products = history.products
-    return scaling(products.sy[newest], products.yy[newest, newest])

@@ -14,6 +14,7 @@ from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
+from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.trees import Params, scalar_dtype
 
 # Measured on two CPU cores, with m from 5 to 40.
@@ -158,6 +159,92 @@ def _sums(arrays: list[Array]) -> Float[Array, "k ..."]:
 def _add(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
     # At the top of the module: a function made anew for each call would be compiled anew.
     return tuple(map(jnp.add, x, y))
+
+
+def materialize(tree: Params) -> Params:
+    """`tree`, computed once: else XLA would fuse parts of a gradient into each of its uses."""
+    return lax.optimization_barrier(tree)
+
+
+def step_products(
+    g: Params, x: Params, prev_g: Params, prev_x: Params, started: Array
+) -> tuple[Array, ...]:
+    """gᵀs, gᵀy, sᵀs, sᵀy, yᵀy and gᵀg, with s = x - prev_x and y = g - prev_g; one pass.
+
+    All but the last are 0 before the first step.
+    """
+    # A difference that is used both before and after a reduction XLA would store. So s and y are
+    # computed anew wherever they are read, each time in other words: here as -s and -y.
+    minus_s, minus_y = trees.subtract(prev_x, x), trees.subtract(prev_g, g)
+    pairs = ((minus_s, minus_s), (minus_s, minus_y), (minus_y, minus_y))
+    gs, gy, ss, sy, yy, gg = vdots((g, minus_s), (g, minus_y), *pairs, (g, g))
+    zero = jnp.zeros_like(gg)
+    return *(jnp.where(started, p, zero) for p in (-gs, -gy, ss, sy, yy)), gg
+
+
+def choose_after(square: Array, condition: Array, a: Params, b: Params) -> Params:
+    """`a` if `condition` holds, else `b`, chosen after all that `square` is computed from.
+
+    So XLA knows that nothing reads the old state any more, and writes the new one in its place.
+    """
+    condition = condition & ~(square < 0)  # squares are not
+    return trees.where(condition, a, b)
+
+
+def within_range(update: Array, x: Array) -> Array:
+    """`update`, but for entries where x - update would leave the range of the dtype.
+
+    From infinity there is no way back: an optimizer can add, and not set.
+    """
+    half = jnp.asarray(jnp.finfo(x.dtype).max / 2, x.dtype)
+    target = x - update
+    limit = jnp.maximum(half, jnp.abs(x))
+    return jnp.where(jnp.abs(target) > limit, x - jnp.sign(target) * limit, update)
+
+
+def write_row(stack: Array, row: Array, index: Array) -> Array:
+    """`stack` with `row` at `index`; in place where `stack` is donated."""
+    return lax.dynamic_update_index_in_dim(stack, row.astype(stack.dtype), index, 0)
+
+
+def write_difference(stack: Array, a: Array, b: Array, index: Array, written: Array) -> Array:
+    """`stack` with a - b at `index` if it is to be written; in place where `stack` is donated."""
+    long = a.size >= LONG and _on_one_cpu(stack, a, b)
+    form = _write_long_difference if long else _write_or_rewrite
+    return form(stack, a, b, index, written)
+
+
+def _write_or_rewrite(stack: Array, a: Array, b: Array, index: Array, written: Array) -> Array:
+    old = lax.dynamic_index_in_dim(stack, index, 0, keepdims=False)
+    return write_row(stack, jnp.where(written, (a - b).astype(stack.dtype), old), index)
+
+
+@jax.custom_jvp
+def _write_long_difference(*args: Array) -> Array:
+    return _write_or_leave(*args)
+
+
+@_write_long_difference.defjvp
+def _write_long_difference_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    d_stack, d_a, d_b, *_ = tangents
+    tangent = _write_or_rewrite(d_stack, d_a, d_b, *primals[3:])
+    return _write_long_difference(*primals), tangent
+
+
+@jax.custom_batching.custom_vmap
+def _write_or_leave(stack: Array, a: Array, b: Array, index: Array, written: Array) -> Array:
+    # A row that depends on the old one XLA's CPU backend would store before it writes it; on one
+    # CPU a branch costs nothing.
+    def write(stack: Array) -> Array:
+        return write_row(stack, a - b, index)
+
+    return lax.cond(written, write, lambda stack: stack, stack)
+
+
+@_write_or_leave.def_vmap
+def _write_or_leave_vmap(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
+    axes = [0 if batched else None for batched in in_batched]
+    return jax.vmap(_write_or_rewrite, axes, axis_size=axis_size)(*args), True
 
 
 def norm(a: Params) -> Float[Array, ""]:

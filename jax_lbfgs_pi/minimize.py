@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float, Int
 
+from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.loop import Trajectory, make_loop
-from jax_lbfgs_pi.transform import StepPolicy, lbfgs_pi
+from jax_lbfgs_pi.policy import AnyPolicy
+from jax_lbfgs_pi.transform import DEFAULT_GUARD, lbfgs_pi
 from jax_lbfgs_pi.trees import Params
 
 
@@ -39,12 +41,12 @@ def minimize(
     fun: Callable[[Params], Any],
     x0: Params,
     *,
-    policy: StepPolicy | None = None,
-    memory_size: int = 5,
+    policy: AnyPolicy = None,
+    memory_size: int = 10,
     max_iters: int = 500,
     tol: float | Array = 1e-8,
     has_aux: bool = False,
-    guard: float | None = 1.0,
+    guard: Guard | None = DEFAULT_GUARD,
 ) -> MinimizeResult:
     """Minimizes a smooth function: one evaluation per step, under `jit` and `vmap` alike.
 
@@ -55,12 +57,12 @@ def minimize(
       fun: the objective, from a pytree of real floating-point arrays to a scalar, or to a pair
         `(scalar, aux)` if `has_aux`.
       x0: the starting point.
-      policy: the step-size policy; None is the best shipped one, at present `unit`, t = 1.
+      policy: as in `lbfgs_pi`; None is the best shipped one.
       memory_size: m, the number of curvature pairs kept.
       max_iters: the greatest number of steps.
       tol: stop where the 2-norm of the gradient is below this; may be traced.
       has_aux: whether `fun` returns a pair.
-      guard: the greatest tolerated rise of f, as in `lbfgs_pi`.
+      guard: when a step is accepted, as in `lbfgs_pi`.
 
     Returns:
       A `MinimizeResult`.

@@ -1,6 +1,5 @@
-"""One step of L-BFGS, all but its size: history, direction, products, and the guard."""
+"""One step, as the algorithm is stated: accept, remember, scale, direct, go."""
 
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,46 +8,60 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from jax_lbfgs_pi import linalg, trees
+from jax_lbfgs_pi.acceptance import Guard, Trial, judge, remember
 from jax_lbfgs_pi.direction import Coefficients, combine, direction_coefficients
 from jax_lbfgs_pi.history import (
     History,
+    curvatures,
     head_mask,
+    newest_mask,
     pairs_vdot,
     replace,
-    scaling,
     write,
+    write_if,
 )
-from jax_lbfgs_pi.policy import InnerProducts
+from jax_lbfgs_pi.policy import InnerProducts, Observation, Pair, StepPolicy
 from jax_lbfgs_pi.trees import Params
 
-RETREAT = 0.1  # after a step that failed, the share of it that is tried next
+LEAST_COSINE = 1e-10
+"""A pair with sᵀy at most this times ‖s‖‖y‖ tells nothing of the curvature, and is not stored."""
 
 
 class ScaleByLBFGSPiState(NamedTuple):
     """State of `scale_by_lbfgs_pi`: (2m + 2) n numbers and O(m²) more.
 
     Attributes:
-      count: number of updates made, retreats aside, an int32 scalar.
-      num_retreats: how many updates took a failed step back, an int32 scalar.
-      prev_params: x_{k-1}, that of the last update which was no retreat; a pytree like the
-        parameters; zeros before the first update.
-      prev_grads: g_{k-1}, likewise.
-      prev_value: f(x_{k-1}) if `value` was passed, else infinity; a scalar.
+      count: accepted points so far, x0 among them; an int32 scalar.
+      num_retreats: trials rejected so far, an int32 scalar.
+      rejections: how many of them in a row, up to the last update; an int32 scalar.
+      prev_params: x_{k-1}, the last accepted point; a pytree like the parameters; zeros before the
+        first update.
+      prev_grads: g_{k-1}, the gradient there.
+      prev_gg: ‖g_{k-1}‖², a scalar.
+      values: f at the last accepted points, newest first, shape `(WINDOW,)`; -inf where unknown.
       history: the curvature pairs and their inner products.
       history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
         gradient they give the products with y, which so need no pass of their own. Of empty slots
         and skipped pairs they mean nothing and are never used.
-      step_size: t_k of the last update, a scalar; 0 if that update was a retreat.
-      grad_norm: ‖g_k‖ of the last update, a scalar.
+      pair: `sᵀs`, `sᵀy` and `yᵀy` of the newest pair.
+      last_ss: the squared length of the last accepted step that moved, a scalar.
+      memory: the policy's own.
+      step_size: t of the trial that the last update proposed, a scalar.
+      grad_norm: ‖g_k‖ at the last update, a scalar.
     """
 
     count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
     num_retreats: Int[Array, ""]
+    rejections: Int[Array, ""]
     prev_params: Params
     prev_grads: Params
-    prev_value: Float[Array, ""]
+    prev_gg: Float[Array, ""]
+    values: Float[Array, " w"]
     history: History
     history_grads: Float[Array, "2 m"]
+    pair: Pair
+    last_ss: Float[Array, ""]
+    memory: Any
     step_size: Float[Array, ""]
     grad_norm: Float[Array, ""]
 
@@ -57,148 +70,169 @@ class Proposal(NamedTuple):
     """A step of which only the size is missing.
 
     Attributes:
-      d: the direction, -H g, or the way back after a step that failed; a pytree.
-      products: what the policy may read; meaningless if `failed`.
-      failed: whether the last step is to be taken back; None without a guard.
-      kept: the next state if it is.
-      state: the next state if it is not, but for `step_size`.
+      d: the direction -H g, or the last step if it was rejected; a pytree.
+      seen: what the policy may read, the direction's products aside.
+      products: the rest; meaningless if the trial was rejected.
+      params: the trial.
+      accepted: whether it was; None without a guard.
+      share: where the next trial lies if not, as a share of the last step.
+      kept: the next state if it was not, but for `step_size`.
+      moved: the next state if it was, but for `step_size`.
     """
 
     d: Params
+    seen: Observation
     products: InnerProducts
-    failed: Bool[Array, ""] | None
+    params: Params
+    accepted: Bool[Array, ""] | None
+    share: Float[Array, ""]
     kept: ScaleByLBFGSPiState
-    state: ScaleByLBFGSPiState
+    moved: ScaleByLBFGSPiState
 
 
 def propose(
+    policy: StepPolicy,
     grads: Params,
     state: ScaleByLBFGSPiState,
     params: Params,
     value: Any = None,
-    guard: float | None = None,
+    guard: Guard | None = None,
 ) -> Proposal:
     """All of an update that does not need the step size."""
     dtype = state.history_grads.dtype
-    # Or XLA would fuse parts of the gradient's computation into each of its uses here.
-    grads = jax.lax.optimization_barrier(grads)
+    value = None if value is None else jnp.asarray(value, dtype)
+    grads = linalg.materialize(grads)
     started = state.count > 0
 
-    # First pass: the products of the new vectors, all at once. Before the first step there is no
-    # pair: its slot counts as empty, as pairs with sᵀy = 0 are skipped. A difference that is used
-    # both before and after a reduction XLA would store. So s and y are computed anew wherever they
-    # are read, each time in other words: here as -s and -y.
-    minus_s = trees.subtract(state.prev_params, params)
-    minus_y = trees.subtract(state.prev_grads, grads)
-    pairs = ((minus_s, minus_s), (minus_s, minus_y), (minus_y, minus_y))
-    new = linalg.vdots((grads, minus_s), (grads, minus_y), *pairs, (grads, grads))
-    of_pair = jnp.where(started, new[:5] * jnp.asarray([-1, -1, 1, 1, 1], dtype), 0.0)
-    gs, gy, ss, sy, yy = of_pair
-    gg = new[5]
-    slot = head_mask(state.history)
-    with_g = jnp.where(slot[None], of_pair[:2, None], pairs_vdot(state.history, grads))
-    # What is not finite must not be written, as 0 · NaN is NaN; the rest of s leads the way back.
-    # The test also tells XLA that nothing reads the old pairs any more, so that it writes in place.
+    # First pass: the products of the new vectors, all at once.
+    gs, gy, ss, sy, yy, gg = linalg.step_products(
+        grads, params, state.prev_grads, state.prev_params, started
+    )
+    with_g = pairs_vdot(state.history, grads)
     finite = jnp.isfinite(gg + jnp.sum(with_g))
-    s, y = trees.subtract(params, state.prev_params), trees.subtract(grads, state.prev_grads)
-    s_row = jax.tree.map(lambda leaf: jnp.where(finite | jnp.isfinite(leaf), leaf, 0.0), s)
-    history = write(state.history, s_row, trees.where(finite, y, trees.zeros(y)))
-    # [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own products.
-    with_y = jnp.where(slot[None], of_pair[3:, None], with_g - state.history_grads)
 
-    failed = None
-    if guard is not None:
-        failed = started & _failed(finite, gs, sy, value, state.prev_value, guard)
-        # A pair whose products are all 0 is one that was never written.
-        with_y, new_sy = trees.where(failed, trees.zeros((with_y, sy)), (with_y, sy))
+    # Accept.
+    if guard is None:
+        accepted, share, stored = None, jnp.ones((), dtype), None
+        # Each pair takes a slot, but what is not finite must not be written: 0 · NaN is NaN.
+        sy = jnp.where(finite, sy, 0.0)
     else:
-        new_sy = sy
+        if value is not None:
+            finite &= jnp.isfinite(value)
+        trial = Trial(value, gs - sy, gs, finite)
+        good, share = judge(guard, trial, state.values, state.count == 1)
+        accepted = jnp.where(started, good, finite)
+        share = jnp.where(started, share, 1.0)
+        stored = started & accepted & (sy > LEAST_COSINE * jnp.sqrt(ss) * jnp.sqrt(yy))
 
-    # The recursion, on coefficients.
-    new_products = replace(state.history.products, slot, with_y, new_sy)
-    history = history._replace(products=new_products)
-    coefficients = direction_coefficients(new_products, scaling(sy, yy), with_g)
-    usable_grads = grads
-    if failed is not None:
-        # The way back is a combination too: the last step alone, which is in the window by now.
-        only_s = jnp.asarray([[1.0], [0.0]], with_g.dtype) * slot[None]
-        back = Coefficients(only_s, jnp.zeros_like(gg))
-        coefficients = trees.where(failed, back, coefficients)
-        usable_grads = trees.where(failed, trees.zeros(grads), grads)
+    # Remember. [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own.
+    slot = head_mask(state.history)
+    points, slopes = (params, state.prev_params), (grads, state.prev_grads)
+    if stored is None:
+        pair = trees.subtract(*points), trees.subtract(*slopes)
+        history = write(state.history, *trees.where(started & finite, pair, trees.zeros(pair)))
+    else:
+        slot &= stored
+        history = write_if(state.history, stored, points, slopes)
+    with_y = jnp.where(slot, jnp.stack([sy, yy])[:, None], with_g - state.history_grads)
+    with_g = jnp.where(slot, jnp.stack([gs, gy])[:, None], with_g)
+    history = history._replace(products=replace(history.products, slot, with_y, sy))
+    step = Pair(ss, sy, yy)
+    pair = step if stored is None else trees.where(stored, step, state.pair)
 
-    # Second pass: the combination. Products that are linear in d follow from its coefficients, as
-    # exact as d itself; dᵀd would lose twice as many digits, so it is taken from the vector.
-    d = combine(coefficients, history, usable_grads)
+    # Scale.
+    has_value = jnp.asarray(value is not None)
+    known = state.values[0] > -jnp.inf
+    seen = Observation(
+        count=state.count,
+        value=jnp.zeros((), dtype) if value is None else value,
+        prev_value=jnp.where(known, state.values[0], 0.0),
+        has_values=has_value & known,
+        has_value=has_value,
+        gg=gg,
+        prev_gg=state.prev_gg,
+        start_slope=gs - sy,
+        end_slope=gs,
+        step=step,
+        pair=pair,
+        last_ss=jnp.where(ss > 0, ss, state.last_ss),
+        step_size=state.step_size,
+        rejections=state.rejections,
+        num_pairs=jnp.sum(history.products.sy > 0),
+        curvatures=curvatures(history),
+        memory_size=with_g.shape[1],
+        num_params=trees.size(params),
+    )
+    scaling, memory = policy.scale(seen, state.memory)
+
+    # Direct. Products that are linear in d follow from its coefficients, as exact as d itself; dᵀd
+    # would lose twice as many digits, so it is taken from the vector.
+    trusted = newest_mask(history, scaling.num_pairs)
+    coefficients = direction_coefficients(history.products, scaling.gamma, with_g, trusted)
     with_gy = jnp.stack([with_g.ravel(), with_y.ravel()])
     dg, dy = linalg.matvec(with_gy, coefficients.pairs.ravel())
-    start = trees.where(started, state.prev_params, params)
-    dd, ds = linalg.vdots((d, d), (d, trees.subtract(params, start)))
-    products = InnerProducts(
-        dd=dd,
-        dg=dg + coefficients.g * gg,
-        ds=ds,
-        dy=dy + coefficients.g * gy,
-        gg=gg,
-        gs=gs,
-        gy=gy,
-        ss=ss,
-        sy=sy,
-        yy=yy,
-    )
+    dg, dy = dg + coefficients.g * gg, dy + coefficients.g * gy
+    if guard is not None:
+        # Positive definite H may cease to be so by rounding: then down the gradient.
+        descends = dg < 0
+        steepest = Coefficients(jnp.zeros_like(coefficients.pairs), -scaling.gamma)
+        coefficients = trees.where(descends, coefficients, steepest)
+        dg, dy = jnp.where(descends, dg, -scaling.gamma * gg), jnp.where(descends, dy, -gy)
+    d = combine(coefficients, history, grads)  # the second pass
+    if accepted is not None:  # else the way back
+        last = trees.subtract(params, state.prev_params)
+        d = trees.where(accepted, d, last)
+    if policy.reads_ds:
+        start = trees.where(started, state.prev_params, params)
+        dd, ds = linalg.vdots((d, d), (d, trees.subtract(params, start)))
+    else:
+        dd, ds = linalg.vdot(d, d), jnp.zeros((), dtype)
+    products = InnerProducts(dd=dd, dg=dg, ds=ds, dy=dy, gg=gg, gs=gs, gy=gy, ss=ss, sy=sy, yy=yy)
+
     grad_norm = jnp.sqrt(gg)
     moved = ScaleByLBFGSPiState(
         count=jnp.asarray(optax.safe_increment(state.count)),
         num_retreats=state.num_retreats,
+        rejections=jnp.zeros_like(state.rejections),
         prev_params=params,
         prev_grads=grads,
-        prev_value=jnp.asarray(jnp.inf if value is None else value, dtype),
+        prev_gg=gg,
+        values=remember(state.values, value, jnp.asarray(True)),
         history=history,
         history_grads=with_g,
+        pair=pair,
+        last_ss=seen.last_ss,
+        memory=memory,
         step_size=state.step_size,
         grad_norm=grad_norm,
     )
-    # The failed pair took the oldest one's slot, which stays the next to be written.
     kept = state._replace(
         num_retreats=state.num_retreats + 1,
-        history=history._replace(head=state.history.head),
+        rejections=state.rejections + 1,
+        history=history,
         grad_norm=grad_norm,
     )
-    return Proposal(d, products, failed, kept, moved)
+    return Proposal(d, seen, products, params, accepted, share, kept, moved)
 
 
-def take(proposal: Proposal, step_size: Float[Array, ""]) -> tuple[Params, ScaleByLBFGSPiState]:
-    """The update t H g, and the state after it."""
-    d, products, failed, kept, state = proposal
-    # Squares are not negative, but this tells XLA that by now nothing else reads the old state.
-    stays = products.dd < 0
-    t = step_size
-    if failed is not None:
-        stays |= failed
-        t = jnp.where(failed, RETREAT - 1.0, t)
-        step_size = jnp.where(failed, 0.0, step_size)
-    # Rows and products of the history are the same in both: no choice between them, no copy.
-    history = state.history
-    same = {"s": (), "y": (), "products": ()}
-    kept, state = (x._replace(history=x.history._replace(**same)) for x in (kept, state))
-    state = trees.where(stays, kept, state)
-    state = state._replace(history=history._replace(head=state.history.head))
-    updates = jax.tree.map(lambda leaf: (-t * leaf).astype(leaf.dtype), d)
-    return updates, state._replace(step_size=step_size)
-
-
-def _failed(
-    finite: Array, gs: Array, sy: Array, value: Any, prev_value: Array, guard: float
-) -> Bool[Array, ""]:
-    """Whether the last step led to non-finite numbers, or to a rise that the guard forbids."""
-    tolerated = guard * jnp.abs(gs - sy)  # the slope that the step began with
-    if value is not None:
-        # -inf after updates without a value: nothing is forbidden.
-        rise = value - prev_value
-        # Near a minimum the last bits of f go up and down by rounding alone.
-        tolerated += 10 * jnp.finfo(sy.dtype).eps * jnp.abs(prev_value)
-        finite &= jnp.isfinite(value)
+def take(
+    proposal: Proposal, step_size: Float[Array, ""], memory: Any = ()
+) -> tuple[Params, ScaleByLBFGSPiState]:
+    """The update t H g, or what leads back to the next trial, and the state after it."""
+    accepted, kept, new = proposal.accepted, proposal.kept, proposal.moved
+    new = new._replace(step_size=step_size, memory=memory)
+    if accepted is None:
+        accepted, t = jnp.asarray(True), step_size
     else:
-        rise = gs - 0.5 * sy
-        if math.isfinite(guard):
-            tolerated = jnp.zeros_like(sy)
-    return ~finite | (rise > tolerated)
+        kept = kept._replace(step_size=proposal.share * kept.step_size)
+        t = jnp.where(accepted, step_size, proposal.share - 1.0)
+    # The history is the same in both: no choice, no copy.
+    small = (x._replace(history=()) for x in (new, kept))
+    state = linalg.choose_after(proposal.products.dd + jnp.abs(step_size), accepted, *small)
+
+    def update(d: Array, x: Array) -> Array:
+        way = (-t * d).astype(d.dtype)
+        return way if proposal.accepted is None else linalg.within_range(way, x)
+
+    updates = jax.tree.map(update, proposal.d, proposal.params)
+    return updates, state._replace(history=new.history)

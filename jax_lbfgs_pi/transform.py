@@ -1,77 +1,83 @@
 """L-BFGS-π as optax gradient transformations."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
 
 from jax_lbfgs_pi import trees
+from jax_lbfgs_pi.acceptance import WINDOW, Guard
 from jax_lbfgs_pi.history import check_memory_size, init_history
-from jax_lbfgs_pi.policy import InnerProducts
-from jax_lbfgs_pi.pretrained import default_policy
+from jax_lbfgs_pi.policy import AnyPolicy, Pair
+from jax_lbfgs_pi.pretrained import as_policy
 from jax_lbfgs_pi.step import ScaleByLBFGSPiState, propose, take
 from jax_lbfgs_pi.trees import Params
 
-StepPolicy = Callable[[InnerProducts], Float[Array, ""]]
-"""What serves as a policy: a `Policy`, or any function of `InnerProducts` to a step size."""
+DEFAULT_GUARD = Guard()
 
 
 def scale_by_lbfgs_pi(
-    policy: StepPolicy | None = None,
+    policy: AnyPolicy = None,
     *,
-    memory_size: int = 5,
-    guard: float | None = 1.0,
+    memory_size: int = 10,
+    guard: Guard | None = DEFAULT_GUARD,
 ) -> optax.GradientTransformationExtraArgs:
-    """Scales a gradient g to t H g: L-BFGS's H, and a step size t = π(d, g, s, y; θ) (paper §3-4).
+    """Scales a gradient g to t H g: L-BFGS's H, and a step size t that a policy chooses.
 
     One gradient per step, no line search, no control flow. The step `s` is read from the parameters
     themselves, so whatever follows in a chain may change the update.
 
-    The guard: where the gradient or `value` is not finite, or f rose by more than `guard` times the
-    decrease that the last gradient predicted, `|g_{k-1}ᵀs|`, the update goes back nine tenths of
-    the last step, learns nothing from it, and gives up the oldest pair. There is nothing to take
-    back at the first update: a gradient that is not finite there spoils all. The test is free of
-    the scales of f and x, but for rises of some ten rounding errors of f, which are tolerated. Pass
-    `value` if you have it: without, the rise is taken as `½(g_{k-1} + g_k)ᵀs`, exact on quadratics
-    but too low behind a gradient clip, so none is tolerated, which costs some percent more steps.
+    The guard: the parameters that `update` is given are a trial. Where f rose, or its gradient is
+    not finite, the update leads back to a point between the trial and the last accepted one, and
+    nothing is learned from the trial (`acceptance`). Pass `value` if you have it: without, the
+    slopes at both ends of the step decide, which costs some percent more steps. The test is free of
+    the scales of f and x, but for rises of some ten rounding errors of f, which are tolerated. A
+    pair with `sᵀy <= 1e-10 ‖s‖‖y‖` is not stored. Where the gradient is not finite at the first
+    point of all, the update is 0.
 
     Args:
-      policy: a `Policy`, or any function from `InnerProducts` to a scalar; None is the best shipped
-        one, at present `unit`, the constant t = 1.
+      policy: a `StepPolicy`, a function from `InnerProducts` to a scalar (the paper's `Policy` is
+        one), or the name of a shipped one; None is the best of these.
       memory_size: m, the number of curvature pairs kept.
-      guard: the greatest tolerated rise of f, in predicted decreases; infinity guards against
-        non-finite numbers alone, None against nothing (the paper's algorithm).
+      guard: the constants of acceptance; None for the paper's algorithm, which accepts all.
 
     Returns:
       An optax transformation whose `update(grads, state, params, *, value=None)` needs `params` and
       never needs `value`.
 
     Raises:
-      ValueError: for `memory_size < 1` or a negative `guard`; from `update` if `params` is None, or
+      ValueError: for `memory_size < 1` or an unknown policy; from `update` if `params` is None, or
         if gradients and parameters differ in structure or shape.
-      TypeError: from `init`, for integer or complex parameters.
+      TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
     """
     check_memory_size(memory_size)
-    if guard is not None and not guard >= 0:
-        raise ValueError(f"guard must be None or at least 0, but got {guard!r}.")
-    step_policy = default_policy if policy is None else policy
+    if not (guard is None or isinstance(guard, Guard)):
+        raise TypeError(f"guard must be a Guard or None, but got {guard!r}.")
+    step_policy = as_policy(policy)
 
     def init(params: Params) -> ScaleByLBFGSPiState:
         history = init_history(params, memory_size)
         dtype = history.products.sy.dtype
+
+        def zero(dtype: Any = dtype) -> jax.Array:
+            return jnp.zeros((), dtype)
+
         return ScaleByLBFGSPiState(
-            count=jnp.zeros((), jnp.int32),
-            num_retreats=jnp.zeros((), jnp.int32),
+            count=zero(jnp.int32),
+            num_retreats=zero(jnp.int32),
+            rejections=zero(jnp.int32),
             prev_params=jax.tree.map(trees.zeros_like, params),
             prev_grads=jax.tree.map(trees.zeros_like, params),
-            prev_value=jnp.full((), jnp.inf, dtype),
+            prev_gg=zero(),
+            values=jnp.full(WINDOW, -jnp.inf, dtype),
             history=history,
             history_grads=jnp.zeros((2, memory_size), dtype),
-            step_size=jnp.zeros((), dtype),
-            grad_norm=jnp.zeros((), dtype),
+            pair=Pair(zero(), zero(), zero()),
+            last_ss=zero(),
+            memory=step_policy.init(dtype),
+            step_size=zero(),
+            grad_norm=zero(),
         )
 
     def update(
@@ -90,18 +96,18 @@ def scale_by_lbfgs_pi(
             )
         trees.check_same_structure(updates, params, names=("grads", "params"))
         trees.check_same_structure(state.prev_params, params, names=("state", "params"))
-        proposal = propose(updates, state, params, value, guard)
-        step_size = jnp.asarray(step_policy(proposal.products), state.history_grads.dtype)
-        return take(proposal, step_size)
+        proposal = propose(step_policy, updates, state, params, value, guard)
+        t, memory = step_policy.step_size(proposal.seen, proposal.products, proposal.moved.memory)
+        return take(proposal, t, memory)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
 def lbfgs_pi(
-    policy: StepPolicy | None = None,
+    policy: AnyPolicy = None,
     *,
-    memory_size: int = 5,
-    guard: float | None = 1.0,
+    memory_size: int = 10,
+    guard: Guard | None = DEFAULT_GUARD,
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS with a learned step-size policy: `scale_by_lbfgs_pi`, and a change of sign.
 

@@ -34,6 +34,11 @@ def subtract(a: Params, b: Params) -> Params:
     return jax.tree.map(lambda x, y: x - y, a, b)
 
 
+def size(a: Params) -> int:
+    """n, the number of entries of all leaves."""
+    return sum(leaf.size for leaf in jax.tree.leaves(a))
+
+
 def zeros(a: Params) -> Params:
     """Zeros like a pytree of arrays."""
     return jax.tree.map(jnp.zeros_like, a)

@@ -78,6 +78,90 @@ def unroll(
     return np.array(xs), np.array(fs), np.array(gs)
 
 
+def cubic_minimum(f0, f1, slope0, slope1):
+    """The minimum in t of the cubic with these values and slopes at t = 0 and 1, by its roots."""
+    a = slope0 + slope1 - 2 * (f1 - f0)
+    b = 3 * (f1 - f0) - 2 * slope0 - slope1
+    roots = np.roots([3 * a, 2 * b, slope0])
+    bends = 6 * a * roots + 2 * b
+    return float(np.real(roots[np.argmax(np.real(bends))]))
+
+
+def direction(pairs, gamma, g):
+    """-H g by the two-loop recursion, from γ I."""
+    q, alphas = g.copy(), []
+    for s, y in reversed(pairs):
+        alphas.append((s @ q) / (s @ y))
+        q = q - alphas[-1] * y
+    r = gamma * q
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        r = r + s * (alpha - (y @ r) / (s @ y))
+    return -r
+
+
+def safeguarded(value_and_grad, x0, num_evals, m, with_value=True):
+    """L-BFGS with the rule and the guard, by plain loops, from its description.
+
+    Returns the points at which f was evaluated, and which of them were accepted.
+    """
+    x, pairs, values, cap, last = np.array(x0, float), [], [], 10.0, 0.0
+    trial, t, s, rejected = x, 0.0, None, 0
+    points, accepted = [], []
+    for _ in range(num_evals):
+        f_new, g_new = value_and_grad(trial)
+        points.append(trial)
+        good = np.isfinite(f_new) and np.all(np.isfinite(g_new))
+        if s is not None:
+            slope0, slope1 = g @ s, g_new @ s
+            smooth = slope1 <= abs(slope0)
+            if with_value:
+                rounding = 10 * np.finfo(float).eps * abs(values[-1])
+                low = f_new <= max(values[-5:]) + 1e-4 * min(slope0, 0)
+                good = good and (low or (smooth and abs(f_new - values[-1]) <= rounding))
+            else:
+                good = good and smooth
+        accepted.append(bool(good))
+        if not good:
+            least = 1e-3 if len(values) == 1 else 0.1
+            share = least
+            if np.isfinite(f_new) and np.all(np.isfinite(g_new)):
+                if with_value:
+                    share = cubic_minimum(values[-1], f_new, slope0, slope1)
+                else:
+                    share = slope0 / (slope0 - slope1)
+            share = min(max(share, least), 0.5)
+            s, t, rejected = share * (trial - x), share * t, rejected + 1
+            trial = x + s
+            continue
+        r = 0.0
+        if s is not None:
+            y = g_new - g
+            r = slope1 / slope0
+            if s @ y > 1e-10 * np.linalg.norm(s) * np.linalg.norm(y):
+                pairs = [*pairs, (s, y)][-m:]
+            factor = 1.3 if r > -0.2 else 0.5 if r < -0.5 else 1.0
+            if rejected:
+                factor = 0.25**rejected
+            cap = max(cap * factor, 1.0)
+            last = np.linalg.norm(s)
+        x, f, g = trial, f_new, g_new
+        values.append(f)
+        gamma = 1.0
+        if pairs:
+            s, y = pairs[-1]
+            short, long = (s @ y) / (y @ y), (s @ s) / (s @ y)
+            gamma = min(long, cap * short)
+        d = direction(pairs, gamma, g)
+        if len(values) == 1:
+            t = 2 * abs(f) / -(g @ d) if with_value else 1 / np.linalg.norm(d)
+        else:
+            t = 1 / max(1 - r, 0.25) if r > 0.9 else 1.0
+            t = min(t, 10 * last / np.linalg.norm(d))
+        s, rejected = t * d, 0
+        trial = x + s
+    return np.array(points), np.array(accepted)
+
+
 def rosenbrock(x):
     """The generalized Rosenbrock function; works on NumPy and JAX arrays."""
     return (100.0 * (x[1:] - x[:-1] ** 2) ** 2 + (1.0 - x[:-1]) ** 2).sum()

@@ -267,7 +267,7 @@ def test_names_are_the_tables():
     assert not any(competitor.retreats for competitor in BASELINES.values())
 
 
-@pytest.mark.parametrize("guard", [None, 1.0])
+@pytest.mark.parametrize("guard", [None, lp.Guard()])
 def test_a_policy_as_competitor_is_lbfgs_pi(guard):
     fun, x0 = logistic()
     policy = lp.cosine_policy()
@@ -275,5 +275,7 @@ def test_a_policy_as_competitor_is_lbfgs_pi(guard):
     assert (competitor.name, competitor.retreats) == ("π", guard is not None)
     loop = make_loop(competitor.make(), fun, max_iters=20, tol=0.0, retreats=competitor.retreats)
     end = jax.lax.while_loop(loop.running, loop.body, loop.init(jnp.array(x0)))
-    result = lp.minimize(fun, jnp.array(x0), policy=policy, max_iters=20, tol=0.0, guard=guard)
+    result = lp.minimize(
+        fun, jnp.array(x0), policy=policy, memory_size=5, max_iters=20, tol=0.0, guard=guard
+    )
     np.testing.assert_allclose(end.trajectory.value, result.trajectory.value, rtol=1e-12)

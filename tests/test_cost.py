@@ -31,7 +31,7 @@ def vectors_beside_the_state(function, donated, *args):
 
 
 @pytest.mark.parametrize("m", [3, 10])
-@pytest.mark.parametrize("guard", [1.0, None])
+@pytest.mark.parametrize("guard", [lp.Guard(), None])
 @pytest.mark.parametrize("params", TREES.values(), ids=TREES)
 def test_an_update_writes_in_place_alone_and_in_a_loop(params, guard, m):
     """Beside the state the update alone, whatever m: no pair is stored, no history copied."""
@@ -49,7 +49,10 @@ def test_an_update_writes_in_place_alone_and_in_a_loop(params, guard, m):
 
     limit = 1.1 if jax.default_backend() == "cpu" else 3.1  # elsewhere, what we promise
     assert vectors_beside_the_state(tx.update, (0, 1), params, state, params) < limit
-    assert vectors_beside_the_state(tx.update, (1,), params, state, params) < limit + 1
+    # JAX gives donated buffers to outputs in their order, so without the gradient's the update takes
+    # that of the last point, which the way back still has to read.
+    kept = 1 if guard is None else 2
+    assert vectors_beside_the_state(tx.update, (1,), params, state, params) < limit + kept
     assert vectors_beside_the_state(loop, (0, 1), params, state) < limit
 
 
@@ -57,7 +60,7 @@ def test_state_is_2m_plus_2_vectors_and_little_else():
     for m in (1, 5, 20):
         state = lp.lbfgs_pi(memory_size=m).init(TREES["tree"])
         size = sum(leaf.size for leaf in jax.tree.leaves(state))
-        assert (2 * m + 2) * N <= size <= (2 * m + 2) * N + 2 * m * m + 3 * m + 10
+        assert (2 * m + 2) * N <= size <= (2 * m + 2) * N + 2 * m * m + 3 * m + 25
 
 
 def test_products_that_decide_a_step_have_the_highest_precision():

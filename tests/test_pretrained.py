@@ -158,12 +158,19 @@ def test_a_first_use_while_tracing_leaves_no_tracer_behind(name):
     assert np.any(np.asarray(outside) != np.asarray(x))
 
 
-def test_default_policy_is_the_shipped_policy_of_that_name():
-    products = lp.InnerProducts(*jnp.linspace(-2.0, 3.0, 10))
-    shipped = lp.load_policy(pretrained.DEFAULT)
-    t = pretrained.default_policy(products)
-    np.testing.assert_allclose(t, shipped(products), rtol=1e-14)
-    assert t.dtype == shipped(products).dtype
+def test_what_serves_as_a_policy():
+    """By itself, by its name, by a function, and the default by none of these."""
+    rule = lp.Rule(cap=3.0)
+    assert pretrained.as_policy(rule) is rule
+    assert_identical(pretrained.as_policy(None), lp.load_policy(pretrained.DEFAULT))
+    network = lp.load_policy("paper-mnist")
+    products = products_of(0)
+    for given in (network, "paper-mnist", lambda products: network(products)):
+        policy = pretrained.as_policy(given)
+        assert isinstance(policy, lp.StepPolicy)
+        assert policy.function(products) == network(products)
+    with pytest.raises(ValueError, match="no network of the paper's form"):
+        pretrained.load_network("rule")
 
 
 # --- the shipped policies -------------------------------------------------------------------------
@@ -178,10 +185,12 @@ def test_the_list_is_sorted_and_has_the_default():
 @pytest.mark.parametrize("name", lp.list_policies())
 def test_every_shipped_policy_loads_and_has_a_card(name):
     policy = lp.load_policy(name)
-    assert isinstance(policy, lp.Policy)
-    low, high = np.exp(policy.network.tau_min), np.exp(policy.network.tau_max)
-    for seed in range(5):
-        assert low * (1 - 1e-12) <= float(policy(products_of(seed))) <= high * (1 + 1e-12)
+    if isinstance(policy, lp.Policy):
+        low, high = np.exp(policy.network.tau_min), np.exp(policy.network.tau_max)
+        for seed in range(5):
+            assert low * (1 - 1e-12) <= float(policy(products_of(seed))) <= high * (1 + 1e-12)
+    else:
+        assert isinstance(policy, lp.StepPolicy)
     title, blank, summary, *_ = lp.policy_card(name).splitlines()
     assert title == f"# {name}"
     assert blank == ""

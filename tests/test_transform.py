@@ -152,7 +152,7 @@ def test_multi_steps_equals_full_batch():
             updates, state = multi.update(grads, state, params)
             params = optax.apply_updates(params, updates)
     expected, _ = run(lp.lbfgs_pi(), PARAMS, 4, lambda p: 2.0 * loss(p))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-7), params, expected)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), params, expected)
 
 
 def test_flax_train_state():
@@ -216,7 +216,7 @@ def test_state_is_2m_plus_2_vectors():
     n, m = 1000, 7
     state = lp.scale_by_lbfgs_pi(memory_size=m).init(jnp.zeros(n))
     size = sum(leaf.size for leaf in jax.tree.leaves(state))
-    assert (2 * m + 2) * n <= size <= (2 * m + 2) * n + 3 * m * m + 10
+    assert (2 * m + 2) * n <= size <= (2 * m + 2) * n + 3 * m * m + 25
 
 
 def test_optimistix_minimiser():
@@ -235,53 +235,11 @@ def test_any_function_of_the_products_is_a_policy():
     np.testing.assert_allclose(params, 0.5 * 0.75 * jnp.array([2.0, 4.0]), rtol=1e-12)
 
 
-# -- the guard ---------------------------------------------------------------------------------
-
-
-def test_guard_takes_back_nine_tenths_of_a_step_into_non_finite_numbers():
-    fun = lambda x: jnp.sum((x - 1.9) ** 2 + 1e-12 * jnp.sqrt(2.0 - x))  # noqa: E731
-    tx = lp.lbfgs_pi(lambda products: jnp.asarray(1.0))
-    x, state = jnp.array([0.0]), tx.init(jnp.array([0.0]))
-    seen = []
-    for _ in range(3):
-        updates, state = tx.update(jax.grad(fun)(x), state, x)
-        x = optax.apply_updates(x, updates)
-        seen.append(float(x[0]))
-    assert seen[0] == pytest.approx(3.8)  # f'(0) = -3.8: over the edge
-    assert seen[1] == pytest.approx(0.38)  # back to a tenth of that step
-    assert np.isfinite(seen[2])
-    assert int(state[0].num_retreats) == 1
-
-
-def test_guard_judges_a_rise_by_the_predicted_decrease():
-    """F rises by (L/2 t - 1) t ‖g‖² where t ‖g‖² was predicted: allowed up to `guard` times."""
-    curvature = 10.0
-    fun = lambda x: 0.5 * curvature * jnp.sum(x**2)  # noqa: E731
-    ratio = curvature / 2 - 1  # rise over predicted decrease at t = 1
-    for guard, retreats in [(ratio * 1.01, 0), (ratio * 0.99, 1)]:
-        tx = lp.lbfgs_pi(lambda products: jnp.asarray(1.0), guard=guard)
-        x = jnp.array([1.0, -2.0])
-        state = tx.init(x)
-        for _ in range(2):
-            value, grads = jax.value_and_grad(fun)(x)
-            updates, state = tx.update(grads, state, x, value=value)
-            x = optax.apply_updates(x, updates)
-        assert int(state[0].num_retreats) == retreats
-
-
-def test_guard_without_value_is_the_same_on_a_quadratic():
-    """There ½(g_{k-1} + g_k)ᵀs is exactly the rise of f."""
-    fun = lambda x: jnp.sum(jnp.array([0.5, 3.0, 40.0]) * x**2)  # noqa: E731
-    x = jnp.array([1.0, -2.0, 0.1])
-    with_value, state_with = run(lp.lbfgs_pi(guard=0.0), x, 12, fun, with_value=True)
-    without, state_without = run(lp.lbfgs_pi(), x, 12, fun)
-    np.testing.assert_allclose(with_value, without, rtol=1e-6)
-    assert int(state_with[0].num_retreats) == int(state_without[0].num_retreats) > 0
+# -- the guard, whose verdicts are in test_acceptance ------------------------------------------
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, 1e3])
-def test_after_a_retreat_the_history_is_that_of_the_other_pairs(bad):
-    """The failed pair lies in the oldest slot, which counts as empty; twice in a row likewise."""
+def test_after_a_retreat_the_history_is_as_it_was(bad):
     tx, m = lp.scale_by_lbfgs_pi(lp.constant_policy(0.3), memory_size=3), 3
     params, state, pairs = PARAMS, tx.init(PARAMS), []
     for _ in range(5):
@@ -292,24 +250,43 @@ def test_after_a_retreat_the_history_is_that_of_the_other_pairs(bad):
     _, state = tx.update(jax.grad(loss)(params), state, params)
     assert int(state.num_retreats) == 0
 
+    # Each of these leads up the slope by far, or nowhere.
     worse = jax.tree.map(lambda x: x + 0.1, params)
-    _, after = tx.update(jax.tree.map(lambda x: jnp.full_like(x, bad), params), state, worse)
-    assert int(after.num_retreats) == 1
-    assert float(after.step_size) == 0.0
-    for name in ("prev_params", "prev_grads", "count", "history_grads"):
-        jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(state, name))
-
-    _, after = tx.update(jax.tree.map(lambda x: jnp.full_like(x, bad), params), after, worse)
-    assert int(after.num_retreats) == 2
+    after = state
+    for count in (1, 2):
+        _, after = tx.update(jax.tree.map(lambda x: jnp.full_like(x, bad), params), after, worse)
+        assert int(after.num_retreats) == int(after.rejections) == count
+        for name in ("prev_params", "prev_grads", "count", "history", "history_grads", "pair"):
+            jax.tree.map(np.testing.assert_array_equal, getattr(after, name), getattr(state, name))
     s_and_y = [tuple(pair) for pair in np.diff(np.array(pairs), axis=0)]
-    check_directions(jax.grad(loss)(params), after.history, s_and_y[-m + 1 :])
+    check_directions(jax.grad(loss)(params), after.history, s_and_y[-m:])
 
-    # The next pair is taken from where the failed steps began, and finds its slot free.
+    # The next pair is taken from where the failed steps began.
     better = jax.tree.map(lambda x: 0.9 * x, params)
     _, last = tx.update(jax.grad(loss)(better), after, better)
     new = [ravel_pytree(tree)[0] for tree in (better, jax.grad(loss)(better))]
     new_pair = tuple(np.array(new) - np.array(pairs[-1]))
     check_directions(jax.grad(loss)(better), last.history, [*s_and_y[-m + 1 :], new_pair])
+    assert int(last.rejections) == 0
+
+
+def test_a_pair_that_tells_nothing_is_not_stored():
+    """A step that did not move, and one along which the gradient did not change or changed sign."""
+    tx = lp.scale_by_lbfgs_pi(lp.constant_policy(0.3), memory_size=3)
+    params, state = PARAMS, tx.init(PARAMS)
+    for _ in range(4):
+        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        params = jax.tree.map(jnp.subtract, params, updates)
+    grads = jax.grad(loss)(params)
+    _, state = tx.update(grads, state, params)
+    down = jax.tree.map(lambda x, g: x - 1e-3 * g, params, grads)
+    longer = jax.tree.map(lambda g: 1.1 * g, grads)
+    for new_params, new_grads in ((params, grads), (down, grads), (down, longer)):
+        _, after = tx.update(new_grads, state, new_params)
+        assert int(after.num_retreats) == 0
+        assert int(after.count) == int(state.count) + 1
+        jax.tree.map(np.testing.assert_array_equal, after.history, state.history)
+        jax.tree.map(np.testing.assert_array_equal, after.pair, state.pair)
 
 
 def check_directions(grads, history, pairs):
@@ -323,31 +300,42 @@ def check_directions(grads, history, pairs):
 def test_first_step_survives_products_that_overflow():
     """Before the first step x0 is no step: x0ᵀg0 may be infinite."""
     x = jnp.array([1e20], jnp.float32)
-    tx = lp.lbfgs_pi()
+    tx = lp.lbfgs_pi("unit")
     updates, state = tx.update(jnp.array([1e19], jnp.float32), tx.init(x), x)
     np.testing.assert_allclose(updates, [-1e19], rtol=1e-6)
-    assert all(
-        np.isfinite(leaf).all() for leaf in jax.tree.leaves(state[0]._replace(prev_value=0.0))
-    )
+    numbers = jax.tree.leaves(state[0]._replace(values=()))
+    assert all(np.isfinite(leaf).all() for leaf in numbers)
 
 
-def test_guard_tolerates_rounding_of_f():
-    """A rise by the last bit of f is no failure, though the predicted decrease is smaller yet."""
+def test_no_step_leaves_the_range_of_the_dtype():
+    x = jnp.array([3e4, -2.0], jnp.float16)
+    tx = lp.lbfgs_pi("unit")
+    updates, _ = tx.update(jnp.array([-6e4, 1.0], jnp.float16), tx.init(x), x)
+    moved = optax.apply_updates(x, updates)
+    assert np.isfinite(moved).all()
+    np.testing.assert_allclose(moved[1], -3.0)
+
+
+def test_at_a_first_point_that_is_not_finite_nothing_moves():
     tx = lp.lbfgs_pi()
-    one = jnp.float32(1.0)
-    x = jnp.array([1e-5], jnp.float32)
-    retreats = {}
-    for rise in (jnp.finfo(jnp.float32).eps, 1e-4):
-        _, state = tx.update(1e-5 * one[None], tx.init(x), x, value=one)
-        _, state = tx.update(0.5e-5 * one[None], state, 0.5 * x, value=one + rise)
-        retreats[float(rise)] = int(state[0].num_retreats)
-    assert list(retreats.values()) == [0, 1]
+    updates, state = tx.update(jnp.array([jnp.nan]), tx.init(jnp.ones(1)), jnp.ones(1))
+    np.testing.assert_array_equal(updates, 0.0)
+    assert int(state[0].count) == 0
+    # From a finite one it begins as if nothing had been.
+    after, _ = tx.update(jnp.array([2.0]), state, jnp.ones(1))
+    expected, _ = tx.update(jnp.array([2.0]), tx.init(jnp.ones(1)), jnp.ones(1))
+    np.testing.assert_array_equal(after, expected)
 
 
 def test_value_is_never_required_and_changes_nothing_where_the_guard_is_content():
-    with_value, _ = run(lp.lbfgs_pi(guard=jnp.inf), PARAMS, 6, with_value=True)
-    without, _ = run(lp.lbfgs_pi(guard=None), PARAMS, 6)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), with_value, without)
+    policy = lp.constant_policy(0.05)
+    with_value, one = run(lp.lbfgs_pi(policy), PARAMS, 6, with_value=True)
+    without, two = run(lp.lbfgs_pi(policy), PARAMS, 6)
+    bare, _ = run(lp.lbfgs_pi(policy, guard=None), PARAMS, 6)
+    assert int(one[0].num_retreats) == int(two[0].num_retreats) == 0
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-9)
+    jax.tree.map(close, with_value, without)
+    jax.tree.map(close, with_value, bare)
 
 
 # -- bad input ---------------------------------------------------------------------------------
@@ -380,10 +368,11 @@ def test_mismatched_trees():
     ("options", "message"),
     [
         ({"memory_size": 0}, "memory_size must be an integer of at least 1"),
-        ({"guard": -1.0}, "guard must be None or at least 0"),
-        ({"guard": float("nan")}, "guard must be None or at least 0"),
+        ({"policy": "no such policy"}, "Unknown policy 'no such policy'"),
+        ({"guard": 1.0}, "guard"),
+        ({"policy": 1.0}, "policy"),
     ],
 )
 def test_bad_options(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         lp.lbfgs_pi(**options)

@@ -44,7 +44,7 @@ def test_unroll_equals_plain_loops(name):
     def fun(x):
         return task.loss(x, data)
 
-    tx = lp.lbfgs_pi(policy, guard=None)
+    tx = lp.lbfgs_pi(policy, memory_size=5, guard=None)
     state = lp.init_inner(tx, fun, x0)
     end, trajectory = lp.unroll(tx, fun, state, 20)
     np.testing.assert_allclose(ravel_pytree(end.params)[0], xs[-1], rtol=1e-7, atol=1e-7)

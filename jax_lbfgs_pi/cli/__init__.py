@@ -12,14 +12,14 @@ EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `lbfgs-pi` and its subcommands."""
-    from jax_lbfgs_pi.cli import demo, policies, race, reproduce, train
+    from jax_lbfgs_pi.cli import bench, demo, policies, race, reproduce, train
 
     parser = argparse.ArgumentParser(
         prog="lbfgs-pi",
         description="L-BFGS with a learned step-size policy in place of the line search.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, train, race, reproduce, policies):
+    for module in (demo, train, race, bench, reproduce, policies):
         module.add_parser(commands)
     return parser
 

@@ -47,8 +47,8 @@ def add_parser(commands: Any) -> None:
         help="criteria on f, f < F (default: 1e-2)",
     )  # fmt: skip
     parser.add_argument(
-        "--guard", type=float, metavar="R",
-        help="guard the policy's steps as lbfgs_pi(guard=R) does; the paper has no guard",
+        "--guard", action="store_true",
+        help="guard the steps of a policy of the paper's form too, which in the paper has no guard",
     )  # fmt: skip
     add_output_options(parser, "runs/race")
     parser.set_defaults(run=run)
@@ -57,7 +57,9 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
     from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
+    from jax_lbfgs_pi.acceptance import Guard
     from jax_lbfgs_pi.evaluation import Target
+    from jax_lbfgs_pi.policy import Policy
     from jax_lbfgs_pi.pretrained import DEFAULT, load_policy, policy_digest
     from jax_lbfgs_pi.tasks.suites import get_tasks
 
@@ -68,6 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.max_iters < 0:
         raise ValueError(f"--max-iters must be at least 0, but got {args.max_iters}.")
     policy = load_policy(args.policy or DEFAULT)
+    guarded = args.guard or not isinstance(policy, Policy)
     tasks = get_tasks(
         args.dataset,
         args.split,
@@ -78,13 +81,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     targets = [Target("grad_norm", eps) for eps in args.grad_targets]
     targets += [Target("value", f) for f in args.value_targets]
     competitors = [
-        policy_competitor(FAVOURITE, policy, guard=args.guard),
+        policy_competitor(FAVOURITE, policy, guard=Guard() if guarded else None),
         *(BASELINES[name] for name in names),
     ]
     settings = {
         "policy": str(args.policy or DEFAULT),
         "policy_digest": policy_digest(policy), "dataset": tasks.name, "split": args.split,
-        "max_iters": args.max_iters, "guard": args.guard,
+        "max_iters": args.max_iters, "guard": guarded,
     }  # fmt: skip
     return race_and_report(
         tasks, competitors, targets, args.out, console(args), settings, max_iters=args.max_iters

@@ -59,11 +59,11 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
-    from jax_lbfgs_pi.pretrained import load_policy
+    from jax_lbfgs_pi.pretrained import load_network
     from jax_lbfgs_pi.tasks.suites import get_tasks
     from jax_lbfgs_pi.training.config import get_preset
 
-    policy = load_policy(args.init_from) if args.init_from else None
+    policy = load_network(args.init_from) if args.init_from else None
     changes = {
         "num_epochs": args.epochs,
         "clip_layer": args.clip_layer,

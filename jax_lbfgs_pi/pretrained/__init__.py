@@ -12,27 +12,32 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import (
-    InnerProducts,
+    AnyPolicy,
+    FromProducts,
+    General,
     Policy,
+    Rule,
+    StepPolicy,
     StepSizePolicy,
     constant_policy,
     cosine_policy,
     default_float,
 )
 
-DEFAULT = "unit"
+DEFAULT = "rule"
 _FORMAT = "jax_lbfgs_pi.policy.v1"
 _SUFFIX = ".safetensors"
-_HAND_SET = {"cosine": cosine_policy, "unit": constant_policy}
+_HAND_SET = {"cosine": cosine_policy, "rule": Rule, "unit": constant_policy}
+
+Saved = Policy | General | Rule
+"""The policies that can be written to a file."""
 
 
 class PolicyFileError(ValueError):
@@ -51,20 +56,36 @@ def _digest(tensors: dict[str, np.ndarray], network: str) -> str:
     return digest.hexdigest()
 
 
-def policy_digest(policy: Policy) -> str:
+def policy_digest(policy: Saved) -> str:
     """A checksum of a policy's parameters and network: equal for equal policies alone."""
     tensors, network = _contents(policy)
     return _digest(tensors, network)
 
 
-def _contents(policy: Policy) -> tuple[dict[str, np.ndarray], str]:
-    flat = traverse_util.flatten_dict(policy.params, sep="/")
+def _contents(policy: Saved) -> tuple[dict[str, np.ndarray], str]:
+    if isinstance(policy, Policy):
+        params = policy.params
+        attributes = _attributes(policy.with_clip_layer("clip").network)
+    elif isinstance(policy, General):
+        params, attributes = policy.params, {"base": _described(policy.base)}
+    else:
+        params, attributes = {}, _described(policy)
+    flat = traverse_util.flatten_dict(params, sep="/")
     tensors = {name: np.asarray(value, order="C") for name, value in flat.items()}
-    network = json.dumps(_attributes(policy.with_clip_layer("clip").network), sort_keys=True)
-    return tensors, network
+    return tensors, json.dumps(attributes, sort_keys=True)
 
 
-def save_policy(policy: Policy, path: str | os.PathLike[str]) -> Path:
+def _described(policy: StepPolicy) -> dict[str, Any]:
+    if not isinstance(policy, Rule):
+        raise TypeError(
+            f"Only a learned policy that is based on a Rule has a file format, but this one is "
+            f"based on a {type(policy).__name__}."
+        )
+    names = (field.name for field in dataclasses.fields(policy))
+    return {"rule": {name: float(getattr(policy, name)) for name in names}}
+
+
+def save_policy(policy: Saved, path: str | os.PathLike[str]) -> Path:
     """Writes a policy to a safetensors file, atomically.
 
     Args:
@@ -75,10 +96,12 @@ def save_policy(policy: Policy, path: str | os.PathLike[str]) -> Path:
       The path written.
 
     Raises:
-      TypeError: if `policy` is not a `Policy`.
+      TypeError: if `policy` is none that has a file format.
     """
-    if not isinstance(policy, Policy):
-        raise TypeError(f"save_policy saves a Policy, but got a {type(policy).__name__}.")
+    if not isinstance(policy, Saved):
+        raise TypeError(
+            f"save_policy saves a Policy, a General or a Rule, but got a {type(policy).__name__}."
+        )
     tensors, network = _contents(policy)
     header = {"format": _FORMAT, "network": network, "sha256": _digest(tensors, network)}
     # One entry: safetensors writes several in no fixed order, and equal policies should be equal
@@ -91,7 +114,7 @@ def save_policy(policy: Policy, path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def load_policy(name: str | os.PathLike[str]) -> Policy:
+def load_policy(name: str | os.PathLike[str]) -> Saved:
     """A shipped policy by its name, or any policy by the path of its file.
 
     Args:
@@ -116,7 +139,22 @@ def load_policy(name: str | os.PathLike[str]) -> Policy:
     return _read(path)
 
 
-def _read(path: Path) -> Policy:
+def load_network(name: str | os.PathLike[str]) -> Policy:
+    """`load_policy`, for a policy that is a network of the paper's form.
+
+    Raises:
+      ValueError: if it is not, and as `load_policy`.
+    """
+    policy = load_policy(name)
+    if not isinstance(policy, Policy):
+        raise ValueError(
+            f"The policy {str(name)!r} is no network of the paper's form, which is needed here: "
+            f"choose another."
+        )
+    return policy
+
+
+def _read(path: Path) -> Saved:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads((file.metadata() or {}).get("policy", "{}"))
@@ -140,10 +178,13 @@ def _read(path: Path) -> Policy:
         )
     # NumPy, not JAX: a policy loaded while a function is traced must not hold its tracers.
     flat = {key: np.asarray(value, default_float()) for key, value in tensors.items()}
-    return Policy(
-        params=traverse_util.unflatten_dict(flat, sep="/"),
-        network=StepSizePolicy(**json.loads(network)),
-    )
+    params = traverse_util.unflatten_dict(flat, sep="/")
+    attributes = json.loads(network)
+    if "base" in attributes:
+        return General(params=params, base=Rule(**attributes["base"]["rule"]))
+    if "rule" in attributes:
+        return Rule(**attributes["rule"])
+    return Policy(params=params, network=StepSizePolicy(**attributes))
 
 
 def _folder() -> Path:
@@ -166,10 +207,22 @@ def policy_card(name: str) -> str:
     return (_folder() / f"{name}.md").read_text()
 
 
-def default_policy(products: InnerProducts) -> Float[Array, ""]:
-    """The best shipped policy, `DEFAULT`, as a function that reads nothing: t = 1.
+def as_policy(policy: AnyPolicy) -> StepPolicy:
+    """The `StepPolicy` that is meant: by itself, by its name, by its function, or by None.
 
-    The network of `load_policy("unit")` gives the same, but XLA cannot see that it does, and
-    computes the products and logarithms that it is given.
+    Raises:
+      ValueError: for the name of no shipped policy.
+      TypeError: for anything else.
     """
-    return jnp.ones_like(products.gg)
+    if policy is None:
+        policy = DEFAULT
+    if isinstance(policy, str | os.PathLike):
+        policy = load_policy(policy)
+    if isinstance(policy, StepPolicy):
+        return policy
+    if callable(policy):
+        return FromProducts(policy)
+    raise TypeError(
+        f"A policy is a StepPolicy, a function of InnerProducts, the name of a shipped one, or "
+        f"None, but got a {type(policy).__name__}."
+    )

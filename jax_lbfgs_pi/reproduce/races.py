@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jax_lbfgs_pi.baselines import BASELINES, Competitor, policy_competitor
 from jax_lbfgs_pi.policy import Policy
-from jax_lbfgs_pi.pretrained import load_policy
+from jax_lbfgs_pi.pretrained import load_network
 from jax_lbfgs_pi.reproduce.grids import TUNED, tuned_competitors
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
@@ -134,7 +134,7 @@ def policies_of(race: Race, out: Path) -> dict[str, Policy]:
       ValueError: if a policy is not shipped, or its training has not been run.
     """
     return {
-        name: load_policy(policy_path(out, policy) if policy in TRAININGS else policy)
+        name: load_network(policy_path(out, policy) if policy in TRAININGS else policy)
         for name, policy in race.policies.items()
     }
 

@@ -16,7 +16,7 @@ import numpy as np
 from jax_lbfgs_pi.clip import clip_autodiff, clip_cvx, clip_implicit, clip_straight_through
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import Policy
-from jax_lbfgs_pi.pretrained import load_policy, policy_digest, save_policy
+from jax_lbfgs_pi.pretrained import load_network, policy_digest, save_policy
 from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.tasks.suites import get_tasks
 from jax_lbfgs_pi.training import meta_train
@@ -131,7 +131,7 @@ def run_training(
     """
     path = policy_path(out, training.name)
     config, count = training.settings(num_tasks)
-    start = None if training.start is None else load_policy(training.start)
+    start = None if training.start is None else load_network(training.start)
     with alone(out, training.name, on_wait):
         _claim(path.parent, config, count, start)
         if path.is_file():

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.history import History, Products
-from jax_lbfgs_pi.policy import Policy, log_features
+from jax_lbfgs_pi.policy import FromProducts, Policy, StepPolicy, log_features
 from jax_lbfgs_pi.step import Proposal, ScaleByLBFGSPiState, propose, take
 from jax_lbfgs_pi.trees import Params
 from jax_lbfgs_pi.unroll import InnerState, Objective, UnrollTrajectory
@@ -64,9 +64,10 @@ def unroll_and_grad(
     start, *rest_of_chain = inner.opt_state
     inner = inner._replace(opt_state=start)
     evaluate = jax.value_and_grad(fun)
+    paper = FromProducts(policy)
 
     def forward(state: InnerState, _: None) -> tuple[InnerState, tuple[_Step, UnrollTrajectory]]:
-        proposal = propose(state.grads, state.opt_state, state.params, state.value)
+        proposal = propose(paper, state.grads, state.opt_state, state.params, state.value)
         features = log_features(proposal.products)
         tau: Any = deployed.apply(policy.params, features)
         params, opt_state = _move(state.params, proposal, tau)
@@ -80,7 +81,7 @@ def unroll_and_grad(
     by_theta, by_features = jax.vmap(jax.grad(policy.network.apply, (0, 1)), (None, 0))(
         policy.params, steps.features
     )
-    d_tau = _backward(inner, end, steps, by_features, d_loss)
+    d_tau = _backward(paper, inner, end, steps, by_features, d_loss)
     grads = jax.tree.map(lambda leaf: jnp.tensordot(d_tau, leaf, 1), by_theta)
     end = end._replace(opt_state=(end.opt_state, *rest_of_chain))
     return value, end, trajectory, grads
@@ -114,6 +115,7 @@ def _handed_on(params: Params, state: ScaleByLBFGSPiState) -> _HandedOn:
 
 
 def _backward(
+    paper: StepPolicy,
     inner: InnerState,
     end: InnerState,
     steps: _Step,
@@ -164,7 +166,7 @@ def _backward(
                 history=history,
                 history_grads=history_grads,
             )
-            proposal = propose(grads, state, params)
+            proposal = propose(paper, grads, state, params)
             seen = log_features(proposal.products)
             new_params, new = _move(
                 params, proposal, tau + jnp.sum(by_features[k] * (seen - features))

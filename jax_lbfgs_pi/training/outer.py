@@ -11,11 +11,11 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.policy import Policy, StepSizePolicy
+from jax_lbfgs_pi.policy import AnyPolicy, Policy, StepSizePolicy
 from jax_lbfgs_pi.tasks.base import Task
 from jax_lbfgs_pi.training.adjoint import unroll_and_grad
 from jax_lbfgs_pi.training.config import LOSSES, OPTIMIZERS, MetaTrainConfig
-from jax_lbfgs_pi.transform import StepPolicy, lbfgs_pi
+from jax_lbfgs_pi.transform import lbfgs_pi
 from jax_lbfgs_pi.unroll import InnerState, UnrollTrajectory, init_inner, unroll
 
 
@@ -95,7 +95,7 @@ def outer_loss_and_grad(
     return value, end, trajectory, grads
 
 
-def _optimizer(policy: StepPolicy, config: MetaTrainConfig) -> optax.GradientTransformation:
+def _optimizer(policy: AnyPolicy, config: MetaTrainConfig) -> optax.GradientTransformation:
     # The guard is a deployment matter: its selects would only slow the backward pass down.
     return lbfgs_pi(policy, memory_size=config.memory_size, guard=None)
 

@@ -1,7 +1,7 @@
-"""Step-size policies: a small pure function from inner products to a step size (paper §4)."""
+"""The paper's policy: a small pure function from inner products to a step size (paper §4)."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,42 +11,12 @@ from flax import struct
 from jax import dtypes
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.clip import get_clip_layer
-from jax_lbfgs_pi.trees import Params
+from jax_lbfgs_pi.policy.observation import InnerProducts
 
 NUM_FEATURES = 16
 LIMITS = ("tau_min", "tau_max")
 LOG_FLOOR = 1e-8  # ε of SPEC §2: products are floored here before the logarithm
-
-
-class InnerProducts(NamedTuple):
-    """The ten inner products between d, g, s and y that a policy may read; scalars.
-
-    Attributes:
-      dd, dg, ds, dy: of the direction with itself, the gradient, the last step, the last gradient
-        difference.
-      gg, gs, gy: of the gradient.
-      ss, sy: of the last step.
-      yy: of the last gradient difference.
-    """
-
-    dd: Float[Array, ""]
-    dg: Float[Array, ""]
-    ds: Float[Array, ""]
-    dy: Float[Array, ""]
-    gg: Float[Array, ""]
-    gs: Float[Array, ""]
-    gy: Float[Array, ""]
-    ss: Float[Array, ""]
-    sy: Float[Array, ""]
-    yy: Float[Array, ""]
-
-
-def inner_products(d: Params, g: Params, s: Params, y: Params) -> InnerProducts:
-    """All inner products between four pytrees of one structure."""
-    v = (d, g, s, y)
-    return InnerProducts(*(linalg.vdot(v[i], v[j]) for i in range(4) for j in range(i, 4)))
 
 
 # The entries of X, row by row: which of the ten products, and its sign.

@@ -1,0 +1,115 @@
+"""Was the trial good, and if not, where on the line next? Scalars in, scalars out.
+
+A trial x + s is accepted if f there is below the greatest of the last accepted values by a share of
+the decrease that the slope predicted (Grippo, Lampariello & Lucidi 1986). Else the next trial lies
+on the same line: at the minimum of the cubic through both values and slopes, within limits (Moré &
+Thuente 1994). Without values the slopes alone decide.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+WINDOW = 5
+"""So many accepted values are remembered; a trial is measured against the greatest of them."""
+
+
+class Guard(NamedTuple):
+    """When a trial is accepted, and how far back the next one lies if not.
+
+    Attributes:
+      decrease: the share of the predicted decrease that an accepted trial must achieve, below the
+        greatest of the last `WINDOW` accepted values (Armijo's constant).
+      least: the least share of a rejected step that is tried next.
+      most: the greatest share.
+      first_least: `least` of the first step, whose length is a guess.
+    """
+
+    decrease: Any = 1e-4
+    least: Any = 0.1
+    most: Any = 0.5
+    first_least: Any = 1e-3
+
+
+class Trial(NamedTuple):
+    """A trial; scalars.
+
+    Attributes:
+      value: f there; None if it is not told.
+      start_slope: the slope of f along the step where it began, gᵀs.
+      end_slope: the slope at the trial, g₊ᵀs.
+      finite: whether f and its gradient are finite there.
+    """
+
+    value: Float[Array, ""] | None
+    start_slope: Float[Array, ""]
+    end_slope: Float[Array, ""]
+    finite: Bool[Array, ""]
+
+
+def judge(
+    guard: Guard, trial: Trial, values: Float[Array, " w"], first: Bool[Array, ""]
+) -> tuple[Bool[Array, ""], Float[Array, ""]]:
+    """Whether a trial is accepted, and the share of its step to try next if it is not.
+
+    Args:
+      guard: the constants.
+      trial: the trial.
+      values: the last accepted values, newest first; -inf where unknown or none.
+      first: whether it is the first step.
+
+    Returns:
+      The verdict, and the share, within the guard's limits.
+    """
+    smooth = trial.end_slope <= jnp.abs(trial.start_slope)
+    accepted, share = smooth, _secant(trial.start_slope, trial.end_slope)
+    if trial.value is not None:
+        by_value = _low_enough(guard, trial, trial.value, values, smooth)
+        at_cubic = _cubic(trial.value - values[0], trial.start_slope, trial.end_slope)
+        known = values[0] > -jnp.inf
+        accepted, share = jnp.where(known, by_value, smooth), jnp.where(known, at_cubic, share)
+    least = jnp.where(first, guard.first_least, guard.least)
+    share = jnp.where(trial.finite & jnp.isfinite(share), share, least)
+    return trial.finite & accepted, jnp.clip(share, least, guard.most).astype(share.dtype)
+
+
+def remember(
+    values: Float[Array, " w"], value: Float[Array, ""] | None, accepted: Bool[Array, ""]
+) -> Float[Array, " w"]:
+    """The last accepted values, with that of a trial before them if it was accepted."""
+    newest = jnp.asarray(-jnp.inf if value is None else value, values.dtype)
+    return jnp.where(accepted, jnp.concatenate([newest[None], values[:-1]]), values)
+
+
+def _low_enough(
+    guard: Guard, trial: Trial, value: Array, values: Array, smooth: Array
+) -> Bool[Array, ""]:
+    greatest = jnp.max(values)
+    enough = value <= greatest + guard.decrease * jnp.minimum(trial.start_slope, 0.0)
+    # Near a minimum the last bits of f go up and down by rounding alone; there the slopes, which
+    # are less affected, decide (Hager & Zhang 2005).
+    rounding = 10 * jnp.finfo(values.dtype).eps * jnp.abs(values[0])
+    return enough | (smooth & (jnp.abs(value - values[0]) <= rounding))
+
+
+def _secant(start_slope: Array, end_slope: Array) -> Float[Array, ""]:
+    """Where the slope is 0, if it is linear, as a share of the step."""
+    change = start_slope - end_slope
+    usable = change != 0
+    return jnp.where(usable, start_slope / jnp.where(usable, change, 1.0), 1.0)
+
+
+def _cubic(rise: Array, start_slope: Array, end_slope: Array) -> Float[Array, ""]:
+    """The minimum of the cubic with these slopes at 0 and 1, and this rise between them.
+
+    Nocedal & Wright 2006, (3.59). NaN or infinite where it has none.
+    """
+    d1 = start_slope + end_slope - 3.0 * rise
+    size = jnp.maximum(jnp.abs(d1), jnp.maximum(jnp.abs(start_slope), jnp.abs(end_slope)))
+    size = jnp.where(size > 0, size, 1.0)
+    a, b, c = d1 / size, start_slope / size, end_slope / size
+    d2 = jnp.sqrt(jnp.maximum(a * a - b * c, 0.0))
+    below = c - b + 2.0 * d2
+    usable = below != 0
+    return jnp.where(usable, 1.0 - (c + d2 - a) / jnp.where(usable, below, 1.0), 0.0)

@@ -1,0 +1,164 @@
+"""`lbfgs-pi bench`."""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from jax_lbfgs_pi.cli.common import add_output_options, console, progress_bar, provenance
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand."""
+    parser = commands.add_parser(
+        "bench",
+        help="benchmark optimizers on the suite of problems",
+        description="Runs L-BFGS-π and other optimizers on a suite of problems with a budget of "
+        "evaluations; prints shares solved, first places and how runs ended, and writes "
+        "report.md, report.json and figures. Every mean gives all kinds of problems equal weight.",
+    )
+    parser.add_argument(
+        "--suite", choices=("development", "test", "all"), default="development",
+        help="which kinds; leave test for the end (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--kinds", metavar="K,K", help="only these kinds of the suite")
+    parser.add_argument("--problems", type=int, metavar="N", help="at most N problems of each kind")
+    parser.add_argument(
+        "--limit-n", type=int, metavar="N", help="skip problems of more than N variables"
+    )
+    parser.add_argument("--against", nargs="+", metavar="NAME", help="competitors (default: all)")
+    parser.add_argument(
+        "--policy", action="append", default=[], metavar="POLICY",
+        help="name or file of a policy that takes part as `π NAME`; may be repeated, the first "
+        "is then the one that the tables are about (default: L-BFGS-π as shipped)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget", type=int, default=300, metavar="N", help="evaluations (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--memory", type=int, default=10, metavar="M",
+        help="pairs of all that have no memory of their own (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tau", type=float, default=1e-6, metavar="TAU",
+        help="solved: f - f_best <= TAU (f_0 - f_best) (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--again", nargs="+", default=[], metavar="NAME",
+        help="competitors to run anew even where there are records, after a change to them",
+    )  # fmt: skip
+    add_output_options(parser, "runs/bench-suite")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Runs the subcommand."""
+    from jax_lbfgs_pi import bench
+    from jax_lbfgs_pi.bench import figures, report
+    from jax_lbfgs_pi.evaluation import save_figure
+    from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.suite import get_problem
+
+    for option, value in (("--budget", args.budget), ("--memory", args.memory)):
+        if value < 1:
+            raise ValueError(f"{option} must be at least 1, but got {value}.")
+    if not 0 < args.tau < 1:
+        raise ValueError(f"--tau must be between 0 and 1, but got {args.tau}.")
+    competitors, favourite = _competitors(args)
+    unknown = sorted(set(args.again) - {competitor.name for competitor in competitors})
+    if unknown:
+        raise ValueError(f"--again names {unknown[0]!r}, which does not take part.")
+    names = _problems(args)
+    out = console(args)
+    settings = {"budget": args.budget, "memory_size": args.memory}
+    folder = bench.RecordFolder(args.out, settings)
+    with progress_bar() as bar:
+        task = bar.add_task("benchmark", total=len(names) * len(competitors))
+
+        def on_run(problem: str, name: str) -> None:
+            bar.update(task, advance=1, description=f"{problem[:24]:<24} {name[:12]:<12}")
+
+        def on_skip(problem: str, why: str) -> None:
+            bar.update(task, advance=len(competitors))
+            bar.console.print(f"skipped {problem}: {why}", markup=False, soft_wrap=True)
+
+        results = bench.run_suite(
+            names,
+            get_problem,
+            competitors,
+            budget=args.budget,
+            folder=folder,
+            max_variables=args.limit_n,
+            again=args.again,
+            on_run=on_run,
+            on_skip=on_skip,
+        )
+    costs = bench.costs_to(results, args.tau)
+    rows = report.tables(results, costs, favourite, budget=args.budget)
+    for table in report.rich_tables(rows):
+        out.print(table)
+    drawn = {
+        "performance.png": figures.profile_performance(costs, favourite),
+        "data.png": figures.profile_data(costs, favourite, budget=args.budget),
+        "kinds.png": figures.profiles_by_kind(costs, favourite, budget=args.budget),
+    }
+    for name, figure in drawn.items():
+        save_figure(figure, args.out / name)
+    chosen = ("suite", "kinds", "problems", "limit_n", "budget", "memory", "tau", "policy")
+    content = {
+        **report.as_json(results, costs, favourite, budget=args.budget),
+        "settings": {name: getattr(args, name) for name in chosen},
+        "provenance": provenance(),
+    }
+    write_atomically(args.out / "report.md", report.markdown(rows))
+    write_atomically(args.out / "report.json", json.dumps(content, indent=2))
+    kinds = len(set(costs.kinds))
+    out.print(
+        f"{len(results)} problems of {kinds} kinds, tau = {args.tau:g}. Report and figures: "
+        f"{args.out}",
+        soft_wrap=True,
+    )
+    return content
+
+
+def _competitors(args: argparse.Namespace) -> tuple[list[Any], str]:
+    """Who takes part, and whom the tables are about."""
+    from jax_lbfgs_pi.bench import FAVOURITE, bench_competitors, policy_entrant
+
+    known = bench_competitors(args.memory)
+    names = args.against or list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"Unknown competitor {unknown[0]!r}: choose among {', '.join(known)}.")
+    entrants = [policy_entrant(policy, memory_size=args.memory) for policy in args.policy]
+    if not entrants and FAVOURITE not in names:
+        names = [*names, FAVOURITE]
+    names = list(dict.fromkeys(names))
+    favourite = entrants[0].name if entrants else FAVOURITE
+    return [*(known[name] for name in names), *entrants], favourite
+
+
+def _problems(args: argparse.Namespace) -> Sequence[str]:
+    """The names of the problems, the first few of each kind."""
+    from jax_lbfgs_pi.suite import REGISTRY, list_problems
+
+    split = None if args.suite == "all" else args.suite
+    kinds = args.kinds.split(",") if args.kinds else None
+    names = list_problems(split, kinds)
+    kind_of = {name: REGISTRY.kind(name) for name in names}
+    missing = sorted(set(kinds or ()) - set(kind_of.values()))
+    if missing:
+        all_kinds = ", ".join(sorted({REGISTRY.kind(name) for name in list_problems(split)}))
+        raise ValueError(
+            f"The {args.suite} suite has no kind {missing[0]!r}: choose among {all_kinds}."
+        )
+    if args.problems is not None and args.problems < 1:
+        raise ValueError(f"--problems must be at least 1, but got {args.problems}.")
+    seen: Counter[str] = Counter()
+    chosen = []
+    for name in names:
+        seen[kind_of[name]] += 1
+        if args.problems is None or seen[kind_of[name]] <= args.problems:
+            chosen.append(name)
+    return chosen

@@ -1,0 +1,112 @@
+"""The learned policy: another policy's answers, times a bounded residual."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Float
+
+from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi.policy.features import (
+    NUM_AFTER,
+    NUM_BEFORE,
+    after_direction,
+    before_direction,
+)
+from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
+from jax_lbfgs_pi.policy.protocol import Scaling, StepPolicy
+
+WIDTH = 8
+NUM_AVERAGES = 6
+DECAY = 0.8
+
+
+class GeneralMemory(NamedTuple):
+    """What a learned policy carries from step to step.
+
+    Attributes:
+      base: the memory of the policy beneath.
+      averages: running means of what the network asked to keep, shape `(NUM_AVERAGES,)`.
+      hidden: what the first network hands to the second, shape `(WIDTH,)`.
+    """
+
+    base: Any
+    averages: Float[Array, " a"]
+    hidden: Float[Array, " w"]
+
+
+@struct.dataclass
+class General:
+    """The answers of `base`, times `exp(bound · tanh(network))`; with weights 0 those of `base`.
+
+    γ and t may differ from the base's by a factor e^±1.5, and the share of the pairs that are
+    trusted lies between a tenth and all. Two small networks: one before the direction, one after.
+
+    Attributes:
+      params: weights, a dict of arrays.
+      base: the policy whose answers are adjusted.
+    """
+
+    params: dict[str, Any]
+    base: StepPolicy
+
+    reads_ds: ClassVar[bool] = False
+
+    def init(self, dtype: Any) -> GeneralMemory:
+        """The base's memory, and zeros."""
+        return GeneralMemory(
+            self.base.init(dtype), jnp.zeros(NUM_AVERAGES, dtype), jnp.zeros(WIDTH, dtype)
+        )
+
+    def scale(self, seen: Observation, memory: GeneralMemory) -> tuple[Scaling, GeneralMemory]:
+        """The base's answer, γ times a factor, and the newest share of its pairs."""
+        answer, base = self.base.scale(seen, memory.base)
+        dtype = seen.gg.dtype
+        features = before_direction(seen, answer.gamma)
+        hidden = _layer(self.params["before"], jnp.concatenate([features, memory.averages]))
+        hidden = jnp.tanh(hidden)
+        out = _layer(self.params["answer"], hidden)
+        gamma = answer.gamma * jnp.exp(BOUND * jnp.tanh(out[0]))
+        share = jnp.exp(TRUST * jnp.tanh(jnp.minimum(out[1], 0.0)))
+        num_pairs = jnp.minimum(answer.num_pairs, seen.memory_size * share)
+        averages = DECAY * memory.averages + (1.0 - DECAY) * features[:NUM_AVERAGES]
+        moved = GeneralMemory(base, averages.astype(dtype), hidden.astype(dtype))
+        return Scaling(gamma.astype(dtype), num_pairs.astype(dtype)), moved
+
+    def step_size(
+        self, seen: Observation, products: InnerProducts, memory: GeneralMemory
+    ) -> tuple[Float[Array, ""], GeneralMemory]:
+        """The base's answer times a factor."""
+        t, base = self.base.step_size(seen, products, memory.base)
+        features = after_direction(seen, products, t)
+        hidden = _layer(self.params["after"], jnp.concatenate([features, memory.hidden]))
+        out = _layer(self.params["size"], jnp.tanh(hidden))
+        t = t * jnp.exp(BOUND * jnp.tanh(out[0]))
+        return t.astype(seen.gg.dtype), memory._replace(base=base)
+
+
+BOUND = 1.5
+TRUST = 2.3
+
+
+def init_general(key: Any, base: StepPolicy) -> General:
+    """A learned policy that answers as `base` does: random first layers, second layers 0."""
+    sizes = {
+        "before": (NUM_BEFORE + NUM_AVERAGES, WIDTH),
+        "answer": (WIDTH, 2),
+        "after": (NUM_AFTER + WIDTH, WIDTH),
+        "size": (WIDTH, 1),
+    }
+    params = {}
+    for (name, (n_in, n_out)), k in zip(sizes.items(), jax.random.split(key, 4), strict=True):
+        scale = 0.0 if name in ("answer", "size") else n_in**-0.5
+        kernel = scale * jax.random.normal(k, (n_in, n_out))
+        params[name] = {"kernel": np.asarray(kernel), "bias": np.zeros(n_out)}
+    return General(params=params, base=base)
+
+
+def _layer(weights: dict[str, Any], x: Array) -> Array:
+    kernel = jnp.asarray(weights["kernel"], x.dtype)
+    return linalg.matvec(kernel.T, x) + jnp.asarray(weights["bias"], x.dtype)

@@ -1,0 +1,111 @@
+"""What a policy may read: every scalar that a step has for nothing."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi.trees import Params
+
+
+class InnerProducts(NamedTuple):
+    """The ten inner products between d, g, s and y that a policy may read; scalars.
+
+    Attributes:
+      dd, dg, ds, dy: of the direction with itself, the gradient, the last step, the last gradient
+        difference.
+      gg, gs, gy: of the gradient.
+      ss, sy: of the last step.
+      yy: of the last gradient difference.
+    """
+
+    dd: Float[Array, ""]
+    dg: Float[Array, ""]
+    ds: Float[Array, ""]
+    dy: Float[Array, ""]
+    gg: Float[Array, ""]
+    gs: Float[Array, ""]
+    gy: Float[Array, ""]
+    ss: Float[Array, ""]
+    sy: Float[Array, ""]
+    yy: Float[Array, ""]
+
+
+def inner_products(d: Params, g: Params, s: Params, y: Params) -> InnerProducts:
+    """All inner products between four pytrees of one structure."""
+    v = (d, g, s, y)
+    return InnerProducts(*(linalg.vdot(v[i], v[j]) for i in range(4) for j in range(i, 4)))
+
+
+class Pair(NamedTuple):
+    """The inner products of a curvature pair with itself; scalars, all 0 where there is none."""
+
+    ss: Float[Array, ""]
+    sy: Float[Array, ""]
+    yy: Float[Array, ""]
+
+    def short_scaling(self) -> Float[Array, ""]:
+        """γ = |sᵀy| / yᵀy; 1 where y = 0 (paper, Algorithm 1, line 6)."""
+        return _ratio(jnp.abs(self.sy), self.yy)
+
+    def long_scaling(self) -> Float[Array, ""]:
+        """γ = sᵀs / |sᵀy|; 1 where sᵀy = 0 (Barzilai & Borwein 1988)."""
+        return _ratio(self.ss, jnp.abs(self.sy))
+
+
+def _ratio(a: Array, b: Array) -> Array:
+    usable = b > 0
+    return jnp.where(usable, a / jnp.where(usable, b, 1.0), 1.0)
+
+
+class Observation(NamedTuple):
+    """What is known before the direction is chosen, free of vectors. `s` is the last accepted step.
+
+    Before the first step s = 0, y = 0, and there is no last value.
+
+    Attributes:
+      count: accepted steps so far.
+      value: f(x_k), 0 if unknown.
+      prev_value: f(x_{k-1}), 0 if unknown.
+      has_values: whether both are known.
+      has_value: whether f(x_k) is known.
+      gg: ‖g_k‖².
+      prev_gg: ‖g_{k-1}‖².
+      start_slope: g_{k-1}ᵀs, the slope that the step began with.
+      end_slope: g_kᵀs, the slope it ended with.
+      step: `sᵀs`, `sᵀy` and `yᵀy` of the last step.
+      pair: those of the newest pair in the window.
+      last_ss: the squared length of the last step that moved.
+      step_size: t of the last step.
+      rejections: trials rejected before the last step was accepted.
+      num_pairs: pairs in the window.
+      curvatures: `yᵀy / sᵀy` of the pairs in the window, newest first, shape `(m,)`; 0 where there
+        is none.
+      memory_size: m, how many it has room for; an `int`.
+      num_params: n; an `int`.
+    """
+
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
+    value: Float[Array, ""]
+    prev_value: Float[Array, ""]
+    has_values: Bool[Array, ""]
+    has_value: Bool[Array, ""]
+    gg: Float[Array, ""]
+    prev_gg: Float[Array, ""]
+    start_slope: Float[Array, ""]
+    end_slope: Float[Array, ""]
+    step: Pair
+    pair: Pair
+    last_ss: Float[Array, ""]
+    step_size: Float[Array, ""]
+    rejections: Int[Array, ""]
+    num_pairs: Int[Array, ""]
+    curvatures: Float[Array, " m"]
+    memory_size: int
+    num_params: int
+
+    def slope_ratio(self) -> Float[Array, ""]:
+        """R = g_kᵀs / g_{k-1}ᵀs: 1 where f is linear, 0 after an exact step; 0 before the first."""
+        moved = self.start_slope != 0
+        return jnp.where(moved, self.end_slope / jnp.where(moved, self.start_slope, 1.0), 0.0)

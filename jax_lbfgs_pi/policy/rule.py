@@ -1,0 +1,99 @@
+"""The hand-made policy: t = 1 as a rule, and what a step shows of when it should be longer."""
+
+from typing import Any, ClassVar, NamedTuple
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float
+
+from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
+from jax_lbfgs_pi.policy.protocol import Scaling
+
+
+class RuleMemory(NamedTuple):
+    """What the rule carries from step to step.
+
+    Attributes:
+      cap: how many times the short γ may be exceeded, at least 1.
+    """
+
+    cap: Float[Array, ""]
+
+
+@struct.dataclass
+class Rule:
+    """Unit steps, longer where the last one fell short, never much longer than that one.
+
+    The first step minimizes a parabola through f and g whose minimum is 0: 2|f|/‖g‖² long along
+    -g. Later t is 1; where the slope hardly changed over the last step, `r = g_kᵀs / g_{k-1}ᵀs`
+    near 1, the secant's 1/(1 - r). γ lies between the short `sᵀy/yᵀy` and the long `sᵀs/sᵀy`, at
+    most `cap` times the short one: long steps that end well raise the cap, overshoot and rejected
+    trials lower it. All answers are free of the units of f and of x.
+
+    Attributes:
+      cap: the cap to begin with.
+      raised: its factor after a step that did not overshoot.
+      lowered: its factor after one that did.
+      rejected: its factor for each rejected trial.
+      raise_ratio: r from which on a step did not overshoot.
+      lower_ratio: r up to which it did.
+      least_slope_ratio: r from which on a step counts as short.
+      longest: the greatest t.
+      growth: the greatest length of a step, in lengths of the last.
+      num_pairs: how many of the newest pairs are trusted.
+    """
+
+    cap: Any = 10.0
+    raised: Any = 1.3
+    lowered: Any = 0.5
+    rejected: Any = 0.25
+    raise_ratio: Any = -0.2
+    lower_ratio: Any = -0.5
+    least_slope_ratio: Any = 0.9
+    longest: Any = 4.0
+    growth: Any = 10.0
+    num_pairs: Any = float("inf")
+
+    reads_ds: ClassVar[bool] = False
+
+    def init(self, dtype: Any) -> RuleMemory:
+        """The cap that the rule begins with."""
+        return RuleMemory(jnp.asarray(self.cap, dtype))
+
+    def scale(self, seen: Observation, memory: RuleMemory) -> tuple[Scaling, RuleMemory]:
+        """γ = short · min(long / short, cap), and all pairs."""
+        cap = memory.cap
+        r = seen.slope_ratio()
+        factor = jnp.where(r > self.raise_ratio, self.raised, 1.0)
+        factor = jnp.where(r < self.lower_ratio, self.lowered, factor)
+        factor = jnp.where(seen.rejections > 0, self.rejected**seen.rejections, factor)
+        cap = jnp.where(seen.count > 0, jnp.maximum(cap * factor, 1.0), cap)
+        # A cap without limit would take long to come down again.
+        cap = jnp.minimum(cap, 1e6).astype(memory.cap.dtype)
+        short = seen.pair.short_scaling()
+        gamma = jnp.minimum(seen.pair.long_scaling(), cap * short)
+        num_pairs = jnp.asarray(self.num_pairs, gamma.dtype)
+        return Scaling(gamma, num_pairs), RuleMemory(cap)
+
+    def step_size(
+        self, seen: Observation, products: InnerProducts, memory: RuleMemory
+    ) -> tuple[Float[Array, ""], RuleMemory]:
+        """The first step's length, then 1 or more, and at most `growth` times the last step."""
+        r = seen.slope_ratio()
+        secant = 1.0 / jnp.maximum(1.0 - r, 1.0 / self.longest)
+        t = jnp.where(r > self.least_slope_ratio, secant, 1.0)
+        limit = self.growth * jnp.sqrt(seen.last_ss / _positive(products.dd))
+        t = jnp.where(seen.count > 0, jnp.minimum(t, limit), first_step_size(seen, products))
+        return t.astype(products.dd.dtype), memory
+
+
+def first_step_size(seen: Observation, products: InnerProducts) -> Float[Array, ""]:
+    """2|f|/|gᵀd|, which reaches f = 0 if f is a parabola; length 1 where f is unknown or 0."""
+    slope = _positive(jnp.abs(products.dg))
+    to_zero = 2.0 * jnp.abs(seen.value) / slope
+    usable = seen.has_value & (to_zero > 0)
+    return jnp.where(usable, to_zero, 1.0 / jnp.sqrt(_positive(products.dd)))
+
+
+def _positive(x: Array) -> Array:
+    return jnp.where(x > 0, x, 1.0)

@@ -1,0 +1,93 @@
+"""Evolution strategies: how good policies are on random problems, and which way is better.
+
+Every policy of a population is one lane of a `vmap`, on the same problems; a loss compares what
+the lanes reached within log-spaced budgets of evaluations.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from jax_lbfgs_pi.policy import StepPolicy
+from jax_lbfgs_pi.suite.families.base import Family
+from jax_lbfgs_pi.transform import lbfgs_pi
+
+LEAST_GAP = 1e-9
+"""Relative gaps to the best f are not told apart below this."""
+
+
+def best_values(
+    policy: StepPolicy,
+    fun: Callable[[Any], Array],
+    x0: Any,
+    num_evals: int,
+    *,
+    memory_size: int,
+    with_value: bool = True,
+) -> Float[Array, " k"]:
+    """The least finite f after 1, ..., `num_evals` evaluations; infinity where there is none."""
+    tx = lbfgs_pi(policy, memory_size=memory_size)
+    evaluate = jax.value_and_grad(fun)
+
+    def step(carry: tuple[Any, Any, Array], _: None) -> tuple[tuple[Any, Any, Array], Array]:
+        x, state, best = carry
+        value, grads = evaluate(x)
+        extra = {"value": value} if with_value else {}
+        updates, state = tx.update(grads, state, x, **extra)
+        best = jnp.where(jnp.isfinite(value), jnp.minimum(best, value), best)
+        return (optax.apply_updates(x, updates), state, best), best
+
+    best = jnp.full((), jnp.inf, jnp.result_type(float))
+    return jax.lax.scan(step, (x0, tx.init(x0), best), length=num_evals)[1]
+
+
+def log_gaps(
+    curves: Float[Array, "lanes k"], floor: Float[Array, ""] | float = jnp.inf
+) -> Float[Array, "lanes k"]:
+    """log₁₀ of (f - f*) / (f₀ - f*), f* the least value of all lanes or `floor`, whichever is less.
+
+    Clipped to [`LEAST_GAP`, 1]; 0 where f₀ is the least.
+    """
+    start, least = curves[0, 0], jnp.minimum(jnp.min(curves), floor)
+    room = start - least
+    gaps = jnp.where(room > 0, (curves - least) / jnp.where(room > 0, room, 1.0), 1.0)
+    return jnp.log10(jnp.clip(jnp.nan_to_num(gaps, nan=1.0, posinf=1.0), LEAST_GAP, 1.0))
+
+
+def log_budgets(num_evals: int, num_budgets: int = 20, first: int = 4) -> np.ndarray:
+    """Indices of log-spaced budgets in a curve of `num_evals` values."""
+    spaced = np.geomspace(first, num_evals, num_budgets)
+    return np.unique(np.round(spaced).astype(int)) - 1
+
+
+def family_losses(
+    family: Family, *, num_tasks: int, num_evals: int, memory_size: int
+) -> Callable[[Any, Any], Float[Array, "tasks lanes"]]:
+    """The loss of each policy of a population on each of `num_tasks` problems drawn by a key.
+
+    The loss is the mean over log-spaced budgets of log₁₀ of the relative gap.
+
+    Returns:
+      A function of `(policies, key)`, `policies` a pytree with a leading axis of lanes.
+    """
+    budgets = log_budgets(num_evals)
+
+    def one_task(policies: Any, key: Any) -> Float[Array, " lanes"]:
+        x0, data = family.sample(key)
+
+        def curve(policy: StepPolicy) -> Array:
+            return best_values(
+                policy, lambda x: family.loss(x, data), x0, num_evals, memory_size=memory_size
+            )
+
+        return jnp.mean(log_gaps(jax.vmap(curve)(policies))[:, budgets], axis=1)
+
+    def losses(policies: Any, key: Any) -> Float[Array, "tasks lanes"]:
+        return jax.vmap(one_task, (None, 0))(policies, jax.random.split(key, num_tasks))
+
+    return jax.jit(losses)

@@ -1,0 +1,1 @@
+"""Experiments of the lab book, docs/research: each module makes the figures of one page."""

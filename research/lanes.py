@@ -1,0 +1,123 @@
+"""Many policies on the development problems at once: one lane each, one compilation a formula."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lbfgs_pi.suite import REGISTRY, get_problem, list_problems
+from jax_lbfgs_pi.tasks import DataError
+from jax_lbfgs_pi.training.population import best_values
+
+
+def stack(policies: Sequence[Any]) -> Any:
+    """Policies of one structure as one pytree with a leading axis."""
+    return jax.tree.map(
+        lambda *leaves: jnp.stack([jnp.asarray(x, float) for x in leaves]), *policies
+    )
+
+
+@functools.cache
+def _curves(loss: Callable, num_evals: int, memory_size: int, with_value: bool) -> Callable:
+    def lanes(policies: Any, x0: Any, data: Any) -> jax.Array:
+        def one(policy: Any) -> jax.Array:
+            return best_values(
+                policy,
+                lambda x: loss(x, data),
+                x0,
+                num_evals,
+                memory_size=memory_size,
+                with_value=with_value,
+            )
+
+        return jax.vmap(one)(policies)
+
+    return jax.jit(lanes)
+
+
+def development(per_kind: int, max_variables: int = 20_000) -> list[str]:
+    """The first problems of each development kind."""
+    seen: dict[str, int] = {}
+    names = []
+    for name in list_problems("development"):
+        kind = REGISTRY.kind(name)
+        size = sum(np.size(x) for x in jax.tree.leaves(get_problem(name).x0))
+        if seen.get(kind, 0) < per_kind and size <= max_variables:
+            seen[kind] = seen.get(kind, 0) + 1
+            names.append(name)
+    return names
+
+
+def run(
+    names: Sequence[str],
+    policies: Sequence[Any],
+    folder: Path,
+    *,
+    num_evals: int = 300,
+    memory_size: int = 10,
+    with_value: bool = True,
+) -> dict[str, np.ndarray]:
+    """The best values after each evaluation by problem, shape `(policies, num_evals)`; resumes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lanes, results = stack(policies), {}
+    for name in names:
+        path = folder / f"{name}.npy"
+        if not path.exists():
+            try:
+                problem = get_problem(name)
+            except DataError as error:
+                print(f"{name}: {error}")
+                continue
+            curves = _curves(problem.loss, num_evals, memory_size, with_value)
+            x0, data = jax.tree.map(jnp.asarray, (problem.x0, problem.data))
+            np.save(path, np.asarray(curves(lanes, x0, data)))
+            print(name, flush=True)
+        results[name] = np.load(path)
+    return results
+
+
+def evals_to(curves: np.ndarray, least: float, tau: float) -> np.ndarray:
+    """Evaluations until f - least <= tau (f₀ - least), for each lane; infinity if never."""
+    start = curves[0, 0]
+    solved = curves - least <= tau * (start - least)
+    return np.where(solved.any(1), solved.argmax(1) + 1.0, np.inf)
+
+
+def table(
+    results: dict[str, np.ndarray],
+    labels: Sequence[str],
+    tau: float = 1e-6,
+    more: dict[str, float] | None = None,
+) -> list[tuple[str, float, list[float], float]]:
+    """For each lane: area under solved-against-log-budget, shares solved at 50, 100, 300.
+
+    Kinds weigh alike. Last, the geometric mean of evaluations over those of the best lane where
+    both solve.
+    """
+    kinds: dict[str, list[np.ndarray]] = {}
+    for name, curves in results.items():
+        least = min(curves.min(), (more or {}).get(name, np.inf))
+        kinds.setdefault(REGISTRY.kind(name), []).append(evals_to(curves, least, tau))
+    horizon = next(iter(results.values())).shape[1]
+    rows = []
+    for lane, label in enumerate(labels):
+
+        def mean(score: Callable[[np.ndarray], np.ndarray], lane: int = lane) -> float:
+            return float(np.mean([np.mean([score(c)[lane] for c in cs]) for cs in kinds.values()]))
+
+        area = mean(lambda c: np.clip(1 - np.log(c) / np.log(horizon), 0, 1))
+        shares = [mean(lambda c, b=b: (c <= b).astype(float)) for b in (50, 100, 300)]
+        ratio = mean(lambda c: np.where(np.isfinite(c), np.log(c / c.min()), np.log(4.0)))
+        rows.append((label, area, shares, float(np.exp(ratio))))
+    return rows
+
+
+def print_table(rows: list[tuple[str, float, list[float], float]]) -> None:
+    """The rows, best area first."""
+    print(f"{'':34s} area    50   100   300  x best")
+    for label, area, shares, ratio in sorted(rows, key=lambda row: -row[1]):
+        print(f"{label:34s} {area:.3f} " + " ".join(f"{s:.2f} " for s in shares) + f" {ratio:.2f}")
