@@ -25,10 +25,11 @@ from benchmarks.timing import Candidate, Stateful, compare
 
 MEMORY_SIZE = 5
 SKIPPED = 10
+GUARD = lp.Guard()
 Loss = Callable[[Any, Any], Any]  # of parameters and data
 
 
-def pi_iteration(loss: Loss, x0: Any, *, guard: lp.Guard | None = lp.Guard()) -> tuple[Any, Any]:
+def pi_iteration(loss: Loss, x0: Any, *, guard: lp.Guard | None = GUARD) -> tuple[Any, Any]:
     """`(step, start)` of L-BFGS-π."""
     tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=MEMORY_SIZE, guard=guard)
 

@@ -10,7 +10,7 @@ within one program, as `lp.minimize` and the unroll run them. There both optimiz
 the next point and for adding up the updates as well.
 
 State is donated and fed back; gradients and points are those of `quadratic_points`, so the window
-is full and no pair is skipped. A falling `value` keeps the guard from taking steps back.
+is full and no pair is skipped. A falling `value` keeps the guard from rejecting trials.
 """
 
 from collections.abc import Callable
@@ -71,7 +71,8 @@ def updater(tx: Any) -> Callable[[Carry, Any, Any], tuple[Carry, Any]]:
     def update(carry: Carry, params: Any, grads: Any) -> tuple[Carry, Any]:
         state, value = carry
         updates, state = tx.update(grads, state, params, value=value)
-        return (state, value - 1.0), updates
+        # By n: the slopes, a share of which f must fall by, grow with it.
+        return (state, value - optax.tree.size(params)), updates
 
     return update
 
@@ -149,7 +150,7 @@ def candidates(shapes: list[tuple[int, ...]], memory_size: int) -> dict[str, Sta
 
 
 def check_steady(steppers: dict[str, Stateful]) -> None:
-    """What was timed was the usual case: nothing overflowed, and no step was taken back."""
+    """What was timed was the usual case: nothing overflowed, and no trial was rejected."""
     for name, one in steppers.items():
         finite = all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(one.state))
         retreats = optax.tree.get_all_with_path(one.state, "num_retreats")

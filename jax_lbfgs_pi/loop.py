@@ -25,7 +25,7 @@ class Status(enum.IntEnum):
       RUNNING: it has not.
       CONVERGED: the gradient norm fell below the tolerance.
       MAX_ITERS: the iterations are used up.
-      NON_FINITE: f or its gradient is not finite, and no step can be taken back.
+      NON_FINITE: f or its gradient is not finite, and there is nothing to go back to.
     """
 
     RUNNING = 0
@@ -40,7 +40,8 @@ class Trajectory(NamedTuple):
     Attributes:
       value: f(x_k).
       grad_norm: the gradient norm at x_k.
-      step_size: t of the step that leaves x_k; NaN where the run ends.
+      step_size: t of the step that leaves x_k, or if x_k was rejected, of the next trial from the
+        last accepted point; NaN where the run ends.
       num_evals: evaluations of f made until f(x_k) and its gradient were known.
     """
 

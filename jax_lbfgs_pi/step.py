@@ -25,6 +25,9 @@ from jax_lbfgs_pi.trees import Params
 
 LEAST_COSINE = 1e-10
 """A pair with sᵀy at most this times ‖s‖‖y‖ tells nothing of the curvature, and is not stored."""
+LEAST_CURVATURE = 1e-14
+"""Nor is one with sᵀy/sᵀs at most this times the greatest yᵀy/sᵀy of all pairs so far: so H stays
+bounded, whatever the units."""
 
 
 class ScaleByLBFGSPiState(NamedTuple):
@@ -44,6 +47,7 @@ class ScaleByLBFGSPiState(NamedTuple):
         gradient they give the products with y, which so need no pass of their own. Of empty slots
         and skipped pairs they mean nothing and are never used.
       pair: `sᵀs`, `sᵀy` and `yᵀy` of the newest pair.
+      steepest: the greatest `yᵀy / sᵀy` of all pairs so far, a scalar.
       last_ss: the squared length of the last accepted step that moved, a scalar.
       memory: the policy's own.
       step_size: t of the trial that the last update proposed, a scalar.
@@ -60,6 +64,7 @@ class ScaleByLBFGSPiState(NamedTuple):
     history: History
     history_grads: Float[Array, "2 m"]
     pair: Pair
+    steepest: Float[Array, ""]
     last_ss: Float[Array, ""]
     memory: Any
     step_size: Float[Array, ""]
@@ -124,6 +129,7 @@ def propose(
         accepted = jnp.where(started, good, finite)
         share = jnp.where(started, share, 1.0)
         stored = started & accepted & (sy > LEAST_COSINE * jnp.sqrt(ss) * jnp.sqrt(yy))
+        stored &= sy > LEAST_CURVATURE * state.steepest * ss
 
     # Remember. [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own.
     slot = head_mask(state.history)
@@ -175,8 +181,8 @@ def propose(
     if guard is not None:
         # Positive definite H may cease to be so by rounding: then down the gradient.
         descends = dg < 0
-        steepest = Coefficients(jnp.zeros_like(coefficients.pairs), -scaling.gamma)
-        coefficients = trees.where(descends, coefficients, steepest)
+        downhill = Coefficients(jnp.zeros_like(coefficients.pairs), -scaling.gamma)
+        coefficients = trees.where(descends, coefficients, downhill)
         dg, dy = jnp.where(descends, dg, -scaling.gamma * gg), jnp.where(descends, dy, -gy)
     d = combine(coefficients, history, grads)  # the second pass
     if accepted is not None:  # else the way back
@@ -201,6 +207,7 @@ def propose(
         history=history,
         history_grads=with_g,
         pair=pair,
+        steepest=jnp.maximum(state.steepest, curvatures(history)[0]),
         last_ss=seen.last_ss,
         memory=memory,
         step_size=state.step_size,

@@ -74,6 +74,7 @@ def scale_by_lbfgs_pi(
             history=history,
             history_grads=jnp.zeros((2, memory_size), dtype),
             pair=Pair(zero(), zero(), zero()),
+            steepest=zero(),
             last_ss=zero(),
             memory=step_policy.init(dtype),
             step_size=zero(),

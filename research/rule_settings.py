@@ -1,10 +1,15 @@
-"""Constants of the rule, each varied alone, on the development problems: `python -m research.rule_settings`."""
+"""Constants of the rule, each varied alone, on the development problems.
+
+python -m research.rule_settings
+"""
 
 from pathlib import Path
 
 import jax
 
 jax.config.update("jax_enable_x64", True)
+
+from matplotlib.figure import Figure
 
 from jax_lbfgs_pi.policy import Rule
 from research.lanes import development, print_table, run, table
@@ -48,8 +53,39 @@ SETTINGS = {
     "m = 20, short": {"num_pairs": 20.0, "cap": 1.0, "raised": 1.0},
 }
 
+
+REAL = ("digits", "logistic", "poisson-diabetes", "gp-", "pinn", "matrix", "control", "ode-")
+REAL += ("diffusion", "curve-spectrum")
+
+
+def figure(rows: dict[str, list], path: Path) -> None:
+    """Areas under solved-against-log-budget by setting, published formulas beside real tasks."""
+    fig = Figure(figsize=(9, 8), layout="constrained")
+    axes = fig.subplots(1, len(rows), sharey=True)
+    order = [row[0] for row in sorted(next(iter(rows.values())), key=lambda row: row[1])]
+    for axis, (title, table_rows) in zip(axes, rows.items(), strict=True):
+        areas = {label: area for label, area, *_ in table_rows}
+        base = next(iter(SETTINGS))
+        axis.plot([areas[label] for label in order], order, "o")
+        axis.axvline(areas[base], color="C1", linewidth=0.8)
+        axis.plot(areas[base], base, "oC1")
+        axis.grid(alpha=0.3)
+        axis.set_title(title)
+        axis.set_xlabel("area under share solved against log budget")
+    fig.savefig(path, dpi=110)
+
+
 if __name__ == "__main__":
     rules = [Rule(**{**BASE, **changes}) for changes in SETTINGS.values()]
     results = run(development(2), rules, Path("runs/research/rule"), memory_size=20)
-    print_table(table(results, list(SETTINGS)))
-    small = {name: c for name, c in results.items() if "-" in name}
+    real = {name: c for name, c in results.items() if name.startswith(REAL)}
+    formulas = {name: c for name, c in results.items() if name not in real}
+    rows = {}
+    for title, some, tau in (
+        (f"{len(formulas)} of published formulas, 1e-6", formulas, 1e-6),
+        (f"{len(real)} real tasks, 1e-4", real, 1e-4),
+    ):
+        rows[title] = table(some, list(SETTINGS), tau)
+        print(title)
+        print_table(rows[title])
+    figure(rows, Path("docs/research/figures/rule.png"))

@@ -1,4 +1,7 @@
-"""Prototype of the training of `general`: `python -m research.train_general NAME [key=value ...]`."""
+"""Prototype of the training of `general`.
+
+python -m research.train_general NAME [key=value ...]
+"""
 
 import json
 import sys

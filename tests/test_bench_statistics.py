@@ -226,7 +226,7 @@ def test_data_profile_by_plain_loops(per_variable):
     [
         ([5, 4], Status.MAX_ITERS, 0, 0),
         ([5, 4, np.nan], Status.NON_FINITE, 1, 0),
-        ([5, 4, np.nan], Status.MAX_ITERS, 0, 0),  # a trial that was taken back
+        ([5, 4, np.nan], Status.MAX_ITERS, 0, 0),  # a trial that was rejected
         ([5, 3, *[6.0] * 10], Status.MAX_ITERS, 0, 1),
         ([5, 3, *[6.0] * 9], Status.MAX_ITERS, 0, 0),
         ([5, 3, *[np.inf] * 10], Status.MAX_ITERS, 1, 0),

@@ -99,7 +99,7 @@ def test_donated_state_is_fed_back():
     np.testing.assert_array_equal(counter.state, np.full(3, 23.0))
 
 
-@pytest.mark.parametrize("shapes", [[(4, 2), (2, 2), (2, 3)]])
+@pytest.mark.parametrize("shapes", [[(4, 2), (2, 2), (2, 3)], [(100_000,)]])
 def test_an_update_is_timed_with_a_full_window_of_usable_pairs(shapes):
     m = 3
     points = problems.quadratic_points(shapes)

@@ -11,6 +11,7 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.baselines import BASELINES
 from jax_lbfgs_pi.cli import main
 from jax_lbfgs_pi.cli.train import skip_warning
+from jax_lbfgs_pi.evaluation import load_results
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TRAIN = ["train", "--dataset", "quadratic", "--tasks", "2", "--epochs", "1"]
@@ -85,10 +86,11 @@ def theta(path):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        (None, ["demo", "train", "race", "policies"]),
+        (None, ["demo", "train", "race", "bench", "reproduce", "policies"]),
         ("demo", ["--epochs", "--tasks", "--seed", "--out", "--json"]),
         ("train", ["--dataset", "--size", "--tasks", "--epochs", "--init-from", "--out", "--json"]),
-        ("race", ["--policy", "--against", "--split", "--max-iters", "--out", "--json"]),
+        ("race", ["--policy", "--against", "--split", "--guard", "--max-iters", "--out"]),
+        ("bench", ["--suite", "--kinds", "--policy", "--against", "--budget", "--out", "--json"]),
         ("policies", ["name", "--json"]),
     ],
 )
@@ -111,6 +113,8 @@ def test_help_names_every_option(command, name, options):
         (["train", "--size", "1,x"], "expected two integers as in 1,20, got '1,x'"),
         (["race", "--split", "train"], "invalid choice: 'train'"),
         (["race", "--max-iters", "many"], "invalid int value: 'many'"),
+        (["race", "--guard", "1.0"], "unrecognized arguments: 1.0"),
+        (["bench", "--suite", "train"], "invalid choice: 'train'"),
     ],
 )
 def test_what_cannot_be_parsed(command, argv, part):
@@ -122,8 +126,11 @@ def test_what_cannot_be_parsed(command, argv, part):
     [
         (["race", "--policy", "cosin"], "Unknown policy 'cosin'"),
         (["train", "--init-from", "cosin"], "Unknown policy 'cosin'"),
+        (["train", "--init-from", "rule"], "'rule' is no network of the paper's form"),
         (["policies", "cosin"], "Unknown policy 'cosin'"),
         (["race", "--against", "ADAM", "SGD"], "Unknown competitor 'SGD'"),
+        (["bench", "--against", "ADAM", "SGD"], "Unknown competitor 'SGD'"),
+        (["bench", "--policy", "cosin"], "Unknown policy 'cosin'"),
         (["race", "--dataset", "mnist", "--split", "dev"], "mnist has no split 'dev'"),
         (["train", "--epochs", "0"], "num_epochs must be at least 1, but got 0"),
         (["train", "--max-grad-norm", "0"], "max_grad_norm must be positive, but got 0.0"),
@@ -135,7 +142,6 @@ def test_what_cannot_be_parsed(command, argv, part):
         ),
         (["race", "--tasks", "-2"], "num_tasks must be at least 1, but got -2"),
         (["race", "--dataset", "quadratic", "--tasks", "1", "--max-iters", "-1"], "max"),
-        (["race", "--guard", "-1", "--tasks", "1"], "guard must be None or at least 0"),
         (["train", "--size", "0,0", "--tasks", "1"], "0"),
         (["demo", "--epochs", "0"], "num_epochs must be at least 1"),
     ],
@@ -340,12 +346,39 @@ def test_a_race_prints_tables_of_80_columns(command, raced, trained):
         ["--policy", "cosine"],
         ["--dataset", "logistic"],
         ["--split", "dev"],
-        ["--guard", "1.0"],
+        ["--guard"],
     ],
     ids=" ".join,
 )
 def test_another_race_in_the_same_folder_is_refused(command, raced, trained, change):
     assert_one_error(command(*races(trained, raced), *change), "results of another race")
+
+
+@pytest.mark.parametrize(
+    ("options", "guard"),
+    [
+        (["--policy", "cosine"], None),
+        (["--policy", "cosine", "--guard"], lp.Guard()),
+        (["--policy", "rule"], lp.Guard()),
+        ([], lp.Guard()),
+    ],
+)
+def test_a_race_guards_all_but_the_papers_policies_unless_asked(command, tmp_path, options, guard):
+    """The runs are those of `minimize` with that guard and the paper's m = 5."""
+    argv = ["race", "--dataset", "digits", "--tasks", 1, "--against", "ADAM", "--max-iters", 25]
+    status, out, _ = command(*argv, *options, "--json", "--out", tmp_path)
+    assert status == 0
+    assert strict_json(out)["settings"]["guard"] is (guard is not None)
+    ((run,),) = (runs.values() for runs in load_results(tmp_path / "runs", ["L-BFGS-π"]))
+    tasks = lp.get_tasks("digits", "test", num_tasks=1)
+    data, x0 = tasks[0]
+    policy = options[1] if options else None
+    expected = lp.minimize(
+        lambda x: tasks.task.loss(x, data), x0, policy=policy, memory_size=5, max_iters=25,
+        guard=guard,
+    ).trajectory  # fmt: skip
+    np.testing.assert_allclose(run.value[:10], expected.value[:10], rtol=1e-6)
+    np.testing.assert_allclose(run.step_size[:10], expected.step_size[:10], rtol=1e-6)
 
 
 def test_a_policy_file_that_has_changed_is_another_race(command, tmp_path):

@@ -49,8 +49,8 @@ def test_an_update_writes_in_place_alone_and_in_a_loop(params, guard, m):
 
     limit = 1.1 if jax.default_backend() == "cpu" else 3.1  # elsewhere, what we promise
     assert vectors_beside_the_state(tx.update, (0, 1), params, state, params) < limit
-    # JAX gives donated buffers to outputs in their order, so without the gradient's the update takes
-    # that of the last point, which the way back still has to read.
+    # JAX gives donated buffers to outputs in their order, so without the gradient's the update
+    # takes that of the last point, which the way back still has to read.
     kept = 1 if guard is None else 2
     assert vectors_beside_the_state(tx.update, (1,), params, state, params) < limit + kept
     assert vectors_beside_the_state(loop, (0, 1), params, state) < limit

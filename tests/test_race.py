@@ -209,7 +209,10 @@ def test_a_run_that_leaves_the_numbers_is_ended_and_recorded():
 
     results = race(
         lp.TaskSet(Root(), np.ones((1, 2))),
-        [*competitors("L-BFGS-B"), policy_competitor("guarded", lp.cosine_policy(), guard=lp.Guard())],
+        [
+            *competitors("L-BFGS-B"),
+            policy_competitor("guarded", lp.cosine_policy(), guard=lp.Guard()),
+        ],
         max_iters=40,
     )
     run = results[0]["L-BFGS-B"]

@@ -238,7 +238,7 @@ def test_keeping_the_memory_makes_two_unrolls_one_run():
     _, log = lp.meta_train(tasks, config, policy=policy)
     data, x0 = tasks[0]
     fun = lambda x: tasks.task.loss(x, data)  # noqa: E731
-    tx = lp.lbfgs_pi(policy, guard=None)
+    tx = lp.lbfgs_pi(policy, guard=None, memory_size=config.memory_size)
     _, whole = lp.unroll(tx, fun, init_inner(tx, fun, x0), 10)
     np.testing.assert_allclose(log.records[1].last_value, whole.value[-1], rtol=1e-6)
     _, forgetful = lp.meta_train(

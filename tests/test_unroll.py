@@ -84,7 +84,8 @@ def test_meta_gradient_equals_finite_differences_of_the_frozen_surrogate(name, l
     policy = policy_for(name)
     config = MetaTrainConfig(unroll_length=K, clip_layer=layer)
     network = policy.with_clip_layer(layer).network
-    inner = lp.init_inner(lp.lbfgs_pi(policy, guard=None), lambda x: task.loss(x, data), x0)
+    tx = lp.lbfgs_pi(policy, guard=None, memory_size=config.memory_size)
+    inner = lp.init_inner(tx, lambda x: task.loss(x, data), x0)
     *_, grads = outer_loss_and_grad(
         policy.params, inner, data, network=network, task=task, config=config
     )
@@ -124,7 +125,8 @@ def test_unfrozen_meta_gradient_equals_finite_differences_of_the_loss(name):
     policy = policy_for(name)
     config = MetaTrainConfig(unroll_length=K, clip_layer="implicit", freeze_grads=False)
     network = policy.with_clip_layer("implicit").network
-    inner = lp.init_inner(lp.lbfgs_pi(policy, guard=None), lambda x: task.loss(x, data), x0)
+    tx = lp.lbfgs_pi(policy, guard=None, memory_size=config.memory_size)
+    inner = lp.init_inner(tx, lambda x: task.loss(x, data), x0)
     theta_flat, unravel = ravel_pytree(policy.params)
     *_, grads = outer_loss_and_grad(
         policy.params, inner, data, network=network, task=task, config=config

@@ -60,7 +60,7 @@ def policy_entrant(
     return SuiteCompetitor(
         name=name or f"π {Path(policy).stem}",
         make=lambda: lp.lbfgs_pi(loaded, **options),
-        retreats=options.get("guard", 1.0) is not None,
+        retreats=options.get("guard", lp.Guard()) is not None,
         digest=policy_digest(loaded),
     )
 

@@ -56,8 +56,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
-    from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
     from jax_lbfgs_pi.acceptance import Guard
+    from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
     from jax_lbfgs_pi.evaluation import Target
     from jax_lbfgs_pi.policy import Policy
     from jax_lbfgs_pi.pretrained import DEFAULT, load_policy, policy_digest

@@ -29,8 +29,10 @@ def add_parser(commands: Any) -> None:
     )
     add_task_options(parser)
     parser.add_argument(
-        "--preset", choices=("fast", "paper"), default="fast",
-        help="fast maps over a batch of tasks, with the closed-form clip layer (default)",
+        "--preset", choices=("fast", "paper", "general"), default="fast",
+        help="fast maps over a batch of tasks, with the closed-form clip layer (default); general "
+        "trains a residual on the rule by evolution strategies, on random problems of many "
+        "families, as the shipped policy `general` was",
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the tasks")
     parser.add_argument(
@@ -48,6 +50,9 @@ def add_parser(commands: Any) -> None:
         help="scale a task's θ-gradient down to this norm, so that an unroll that blows up cannot "
         "stop the optimizer of θ; the preset paper has no limit, fast has 10",
     )  # fmt: skip
+    parser.add_argument(
+        "--generations", type=int, metavar="N", help="of the preset general (default: 3000)"
+    )
     parser.add_argument("--learn-limits", action="store_true", help="learn τ_m and τ_M too")
     parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
     parser.add_argument(
@@ -59,6 +64,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
+    if args.preset == "general":
+        from jax_lbfgs_pi.cli.train_general import train_general
+
+        return train_general(args)
     from jax_lbfgs_pi.pretrained import load_network
     from jax_lbfgs_pi.tasks.suites import get_tasks
     from jax_lbfgs_pi.training.config import get_preset

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,33 @@ def loss_curve(losses: np.ndarray, epochs: np.ndarray, title: str) -> Figure:
         axes.set_yscale("log")
     axes.legend(frameon=False)
     finish_axes(axes, xlabel="outer step", ylabel="loss F", title=title)
+    return figure
+
+
+def gain_curve(gains: np.ndarray, wins: Sequence[float], window: int = 50) -> Figure:
+    """How much better a policy in training is than the one that it began as.
+
+    Args:
+      gains: the mean difference of the losses in each generation, shape `(generations,)`; below 0
+        where it is better.
+      wins: the share of problems on which it is better.
+      window: generations that a running mean takes together.
+    """
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    window = min(window, len(gains))
+    kernel = np.ones(window) / window
+    where = np.arange(window - 1, len(gains))
+    for axes, rows, level, label in (
+        (upper, gains, 0.0, "log₁₀ of the gap, less the rule's"),
+        (lower, np.asarray(wins), 0.5, "share of problems better"),
+    ):
+        axes.plot(rows, ".", color=_COLOURS[2], markersize=2, label="generation")
+        mean = np.convolve(rows, kernel, mode="valid")
+        axes.plot(where, mean, color=_COLOURS[0], label=f"mean of {window}")
+        axes.axhline(level, color="0.5", linewidth=0.8)
+        finish_axes(axes, xlabel="generation", ylabel=label, title="")
+    upper.legend(frameon=False)
     return figure
 
 

@@ -9,6 +9,9 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
 
+MOST_PARAMS, MOST_STEPS = 256, 150
+"""More of these are read as so many: no policy has been trained on more."""
+
 NUM_BEFORE = 18
 NUM_AFTER = 5
 
@@ -20,9 +23,11 @@ def before_direction(
     r = seen.slope_ratio()
     step, pair = seen.step, seen.pair
     predicted = -seen.start_slope
+    # Before the first pair t has a unit, and the model nothing to be wrong about.
+    scaled = seen.count > 1
     reduction = _ratio(seen.prev_value - seen.value, predicted)
     # sᵀBs / sᵀy, B the last inverse of H; above 1 where the model was too steep.
-    steepness = _ratio(seen.step_size * predicted, step.sy)
+    steepness = jnp.where(scaled, _ratio(seen.step_size * predicted, step.sy), 0.0)
     newest = seen.curvatures[0]
     there = seen.curvatures > 0
     num_there = jnp.maximum(jnp.sum(there), 1)
@@ -34,7 +39,7 @@ def before_direction(
             jnp.exp(-jnp.abs(r) * 4.0),
             _log_ratio(pair.long_scaling(), pair.short_scaling()) / 3.0,
             _log_ratio(base_gamma, pair.short_scaling()) / 3.0,
-            _squash(jnp.log(_positive(seen.step_size))),
+            jnp.where(scaled, _squash(jnp.log(_positive(seen.step_size))), 0.0),
             jnp.minimum(seen.rejections, 4) / 2.0,
             _log_ratio(seen.gg, seen.prev_gg) / 3.0,
             jnp.where(seen.has_values, jnp.clip(reduction, -1.0, 2.0), 0.5),
@@ -46,8 +51,8 @@ def before_direction(
             jnp.sum(logs) / num_there / 2.0,
             spread / 2.0,
             seen.num_pairs / seen.memory_size,
-            jnp.full_like(r, jnp.log(seen.num_params) / 5.0 - 1.0),
-            jnp.log1p(seen.count.astype(r.dtype)) / 3.0 - 1.0,
+            jnp.full_like(r, jnp.log(min(seen.num_params, MOST_PARAMS)) / 5.0 - 1.0),
+            jnp.log1p(jnp.minimum(seen.count, MOST_STEPS).astype(r.dtype)) / 3.0 - 1.0,
         ]
     ).astype(r.dtype)
 
@@ -63,7 +68,7 @@ def after_direction(
             _log_ratio(products.dd, seen.last_ss) / 3.0,
             _cosine(products.dy, products.dd, products.yy),
             _log_ratio(descent, jnp.abs(seen.start_slope)) / 3.0,
-            _squash(jnp.log(_positive(base_step))),
+            jnp.where(seen.count > 0, _squash(jnp.log(_positive(base_step))), 0.0),
         ]
     )
 

@@ -19,7 +19,7 @@ from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
 from jax_lbfgs_pi.policy.protocol import Scaling, StepPolicy
 
 WIDTH = 8
-NUM_AVERAGES = 6
+NUM_AVERAGES = 8
 DECAY = 0.8
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.policy import General, Rule, init_general
 from jax_lbfgs_pi.suite.families import FAMILIES, Family
-from jax_lbfgs_pi.training.population import family_losses
+from jax_lbfgs_pi.training.population import family_losses, task_sampler
 
 SOFTNESS = 0.05
 """Differences of the loss, in decades, from this size on count nearly by their sign."""
@@ -96,6 +96,23 @@ class GenerationRecord(NamedTuple):
     wins: float
 
 
+def begin(config: EvolutionConfig) -> EvolutionState:
+    """The state before the first generation."""
+    weights, _ = _initial(config)
+    return EvolutionState(0, weights, _optimizer(config).init(weights))
+
+
+def _initial(config: EvolutionConfig) -> tuple[Array, Callable[[Array], Any]]:
+    """The raveled weights of an untrained policy, and what makes its parameters of them."""
+    policy = init_general(jax.random.key(config.seed), Rule())
+    return ravel_pytree(jax.tree.map(jnp.asarray, policy.params))
+
+
+def _optimizer(config: EvolutionConfig) -> optax.GradientTransformation:
+    rate = optax.cosine_decay_schedule(config.learning_rate, config.generations, alpha=0.1)
+    return optax.adam(rate)
+
+
 def evolve(
     config: EvolutionConfig,
     *,
@@ -115,12 +132,9 @@ def evolve(
       The policy and the state, from which training goes on to the bit.
     """
     base = Rule() if base is None else base
-    start = init_general(jax.random.key(config.seed), base)
-    weights, unravel = ravel_pytree(jax.tree.map(jnp.asarray, start.params))
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.generations, alpha=0.1)
-    optimizer = optax.adam(schedule)
-    if state is None:
-        state = EvolutionState(0, weights, optimizer.init(weights))
+    weights, unravel = _initial(config)
+    state = begin(config) if state is None else state
+    optimizer = _optimizer(config)
 
     def population(weights: Array, noise: Array) -> General:
         """The weights plus and minus noise, as they are, and 0, along a leading axis."""
@@ -130,18 +144,14 @@ def evolve(
         bases = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, float), (num,)), base)
         return General(params=jax.vmap(unravel)(lanes), base=bases)
 
-    def compile_family(family: Family) -> Callable[..., Array]:
-        losses = family_losses(
-            family,
-            num_tasks=config.tasks_per_family,
-            num_evals=config.num_evals,
-            memory_size=config.memory_size,
-        )
-        return jax.jit(lambda weights, noise, key: losses(population(weights, noise), key))
-
     names = config.families or tuple(FAMILIES)
+    samplers = {name: task_sampler(FAMILIES[name], config.tasks_per_family) for name in names}
+
+    def compile_family(family: Family) -> Callable[..., Array]:
+        losses = family_losses(family, num_evals=config.num_evals, memory_size=config.memory_size)
+        return jax.jit(lambda weights, noise, *tasks: losses(population(weights, noise), *tasks))
+
     compiled = {name: compile_family(FAMILIES[name]) for name in names}
-    key = jax.random.key(config.seed)
 
     # Families are small programs of one thread each, which run beside each other.
     with concurrent.futures.ThreadPoolExecutor(_num_cores()) as pool:
@@ -155,8 +165,8 @@ def evolve(
             def losses_of(
                 name: str, g: int = g, noise: Array = noise, at: Array = state.weights
             ) -> np.ndarray:
-                task_key = jax.random.fold_in(jax.random.fold_in(key, g), names.index(name))
-                return np.asarray(compiled[name](at, noise, task_key))
+                tasks = samplers[name](config.seed, g * len(names) + names.index(name))
+                return np.asarray(compiled[name](at, noise, *tasks))
 
             losses = np.stack(list(pool.map(losses_of, chosen)))  # families, tasks, lanes
             p = config.num_pairs

@@ -125,7 +125,7 @@ def _bratu(n: int) -> Family:
 
 
 CHAINS = [
-    *[_rosenbrock(n) for n in (2, 6, 20)],
+    *[_rosenbrock(n) for n in (2, 6, 20, 120)],
     *[_tridiagonal(n) for n in (6, 20)],
     *[_powell(n) for n in (4, 16)],
     _boundary(12),

@@ -8,18 +8,19 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jax_lbfgs_pi.suite.families.base import Draw, Family, log_uniform, spread_scales
 
-_ROWS, _COLUMNS, _RANK = 8, 6, 2
+_SMALL, _LARGE = (8, 6, 2), (24, 16, 3)
 
 
-def _factorisation(name: str, masked: bool) -> Family:
-    """A ≈ U Vᵀ, on all entries or on those that are known."""
-    cut = _ROWS * _RANK
-    n = cut + _COLUMNS * _RANK
+def _factorisation(name: str, sizes: tuple[int, int, int], masked: bool) -> Family:
+    """A ≈ U Vᵀ, on all entries or on those that are known; `sizes` are rows, columns and rank."""
+    rows, columns, rank = sizes
+    cut = rows * rank
+    n = cut + columns * rank
 
     def sample(key: PRNGKeyArray) -> Draw:
         keys = jax.random.split(key, 8)
-        left = jax.random.normal(keys[0], (_ROWS, _RANK)) * spread_scales(keys[1], _RANK, 1.5)[None]
-        A = left @ jax.random.normal(keys[2], (_COLUMNS, _RANK)).T
+        left = jax.random.normal(keys[0], (rows, rank)) * spread_scales(keys[1], rank, 1.5)[None]
+        A = left @ jax.random.normal(keys[2], (columns, rank)).T
         A = A + log_uniform(keys[3], 1e-4, 1.0) * jax.random.normal(keys[4], A.shape)
         known = jax.random.bernoulli(keys[5], 0.7, A.shape) if masked else jnp.ones(A.shape)
         x0 = log_uniform(keys[6], 0.03, 2.0) * jax.random.normal(keys[7], (n,))
@@ -27,7 +28,7 @@ def _factorisation(name: str, masked: bool) -> Family:
         return x0, {"A": A, "known": known.astype(A.dtype), "ridge": jnp.array(1e-4 * masked)}
 
     def loss(x: Float[Array, " n"], data: dict[str, Any]) -> Float[Array, ""]:
-        U, V = x[:cut].reshape(_ROWS, _RANK), x[cut:].reshape(_COLUMNS, _RANK)
+        U, V = x[:cut].reshape(rows, rank), x[cut:].reshape(columns, rank)
         R = data["known"] * (U @ V.T - data["A"])
         return 0.5 * jnp.sum(R * R) + data["ridge"] * x @ x
 
@@ -72,8 +73,9 @@ def _phase_retrieval(n: int, num: int) -> Family:
 
 
 FACTORISATIONS = [
-    _factorisation("factorisation", masked=False),
-    _factorisation("completion", masked=True),
+    _factorisation("factorisation", _SMALL, masked=False),
+    _factorisation("factorisation-large", _LARGE, masked=False),
+    _factorisation("completion", _SMALL, masked=True),
     _symmetric(8, 2),
     _phase_retrieval(10, 40),
 ]

@@ -136,6 +136,7 @@ LATTICES = [
     _ginzburg_landau(4),
     _sine_gordon(6),
     _poisson_boltzmann(24),
+    _poisson_boltzmann(120),
     _morse(4),
     _morse(5),
 ]

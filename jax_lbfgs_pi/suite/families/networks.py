@@ -10,8 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from jax_lbfgs_pi.suite.families.base import Draw, Family, log_uniform
 
 _NUM_POINTS = 40
-_INPUTS, _HIDDEN, _CLASSES = 5, 6, 3
-_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh}
+_SMALL, _WIDE = (5, 6, 3), (16, 14, 6)
 
 
 def num_weights(inputs: int, hidden: int, outputs: int) -> int:
@@ -34,27 +33,34 @@ def forward(
     return inner @ second[:-1] + second[-1:]
 
 
-def _classifier(name: str) -> Family:
-    activation = _ACTIVATIONS[name]
-    n = num_weights(_INPUTS, _HIDDEN, _CLASSES)
+def _classifier(
+    name: str,
+    activation: Callable[[Array], Array],
+    sizes: tuple[int, int, int],
+    num_points: int,
+    least_decay: float,
+) -> Family:
+    """Softmax classification of clusters; `sizes` are those of inputs, hidden layer and classes."""
+    inputs, hidden, classes = sizes
+    n = num_weights(*sizes)
 
     def sample(key: PRNGKeyArray) -> Draw:
         keys = jax.random.split(key, 8)
-        labels = jax.random.randint(keys[0], (_NUM_POINTS,), 0, _CLASSES)
-        means = jax.random.normal(keys[1], (_CLASSES, _INPUTS))
+        labels = jax.random.randint(keys[0], (num_points,), 0, classes)
+        means = jax.random.normal(keys[1], (classes, inputs))
         separation = log_uniform(keys[2], 0.3, 3.0)
-        points = jax.random.normal(keys[3], (_NUM_POINTS, _INPUTS))
+        points = jax.random.normal(keys[3], (num_points, inputs))
         points = points + separation * means[labels]
-        points = points * log_uniform(keys[4], 0.3, 3.0, (1, _INPUTS))
+        points = points * log_uniform(keys[4], 0.3, 3.0, (1, inputs))
         data = {
             "points": points,
-            "hits": jax.nn.one_hot(labels, _CLASSES),
-            "decay": log_uniform(keys[5], 1e-7, 1e-2),  # without it many have no minimum
+            "hits": jax.nn.one_hot(labels, classes),
+            "decay": log_uniform(keys[5], least_decay, 1e-2),  # without it many have no minimum
         }
         return log_uniform(keys[6], 0.03, 2.0) * jax.random.normal(keys[7], (n,)), data
 
     def loss(x: Float[Array, " n"], data: dict[str, Any]) -> Float[Array, ""]:
-        logits = forward(x, data["points"], _HIDDEN, _CLASSES, activation)
+        logits = forward(x, data["points"], hidden, classes, activation)
         cross = jax.nn.logsumexp(logits, axis=1) - jnp.sum(data["hits"] * logits, axis=1)
         return jnp.mean(cross) + 0.5 * data["decay"] * x @ x
 
@@ -131,8 +137,11 @@ def _differential_equation(hidden: int) -> Family:
 
 
 NETWORKS = [
-    _classifier("sigmoid"),
-    _classifier("tanh"),
+    _classifier("sigmoid", jax.nn.sigmoid, _SMALL, _NUM_POINTS, 1e-7),
+    _classifier("tanh", jnp.tanh, _SMALL, _NUM_POINTS, 1e-7),
+    # More weights than points, and nearly no decay: f falls by decades, and curvature with it.
+    _classifier("wide-sigmoid", jax.nn.sigmoid, _WIDE, 60, 1e-12),
+    _classifier("wide-tanh", jnp.tanh, _WIDE, 60, 1e-12),
     _regression(1, 10),
     _regression(2, 14),
     _differential_equation(10),

@@ -78,6 +78,7 @@ def _scaled(shape: str, n: int) -> Family:
 QUADRATICS = [
     _quadratic(10),
     _quadratic(40),
+    _quadratic(160),
     _scaled("log-cosh", 10),
     _scaled("pseudo-huber", 20),
     _scaled("quartic", 10),

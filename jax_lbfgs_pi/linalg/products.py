@@ -1,9 +1,4 @@
-"""Linear algebra on pytrees: inner products and combinations, leaf by leaf.
-
-Leaves are never ravelled into one vector, so every leaf keeps its own sharding, and every product
-is accumulated at the highest precision the hardware has, so TF32 or bfloat16 passes never decide a
-step.
-"""
+"""Inner products of pytrees, in as few passes over memory as the backend can make."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +18,6 @@ CHUNK = 4096
 about six digits: the rounding errors grow with the number."""
 AT_ONCE = 20  # sums that share a pass: with more, the pass slows down
 LONG = 65_536  # from this size on, products of rows are faster in one pass than as matrix · vector
-SHORT = 128  # up to this size, a batch of combinations is faster as vector · matrix
 
 
 def _sum_leaves(product: Callable[..., Array], shape: tuple[int, ...], *trees: Params) -> Array:
@@ -68,7 +62,7 @@ def vdots(*pairs: tuple[Params, Params]) -> Float[Array, " k"]:
     dtype = scalar_dtype(pairs)
 
     def of_leaf(*leaves: Array) -> Array:
-        form = _pairs_in_one_pass if _on_one_cpu(*leaves) else _pairs_one_by_one
+        form = _pairs_in_one_pass if on_one_cpu(*leaves) else _pairs_one_by_one
         operands = [leaf.astype(dtype) for leaf in leaves]
         return form(operands[::2], operands[1::2])
 
@@ -86,14 +80,15 @@ def stacked_vdots(stacks: tuple[Params, ...], v: Params, num_rows: int) -> Float
     dtype = scalar_dtype((stacks, v))
 
     def of_leaf(leaf: Array, *rows: Array) -> Array:
-        in_one_pass = leaf.size >= LONG and _on_one_cpu(leaf, *rows)
+        in_one_pass = leaf.size >= LONG and on_one_cpu(leaf, *rows)
         form = _rows_in_one_pass if in_one_pass else _rows_by_stack
         return form(leaf.astype(dtype), *(stack.astype(dtype) for stack in rows))
 
     return _sum_leaves(of_leaf, (len(stacks), num_rows), v, *stacks)
 
 
-def _on_one_cpu(*arrays: Array) -> bool:
+def on_one_cpu(*arrays: Array) -> bool:
+    """Whether a program for these arrays runs on one CPU device, without a partitioner."""
     # XLA's CPU backend makes several reductions one pass only if they are one operation, and that
     # no partitioner splits over devices. Elsewhere separate ones are fused, or split. Explicit mesh
     # axes, be it of one device, do not allow the reshape.
@@ -161,9 +156,9 @@ def _add(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(map(jnp.add, x, y))
 
 
-def materialize(tree: Params) -> Params:
-    """`tree`, computed once: else XLA would fuse parts of a gradient into each of its uses."""
-    return lax.optimization_barrier(tree)
+def norm(a: Params) -> Float[Array, ""]:
+    """The 2-norm of a pytree."""
+    return jnp.sqrt(vdot(a, a))
 
 
 def step_products(
@@ -180,136 +175,3 @@ def step_products(
     gs, gy, ss, sy, yy, gg = vdots((g, minus_s), (g, minus_y), *pairs, (g, g))
     zero = jnp.zeros_like(gg)
     return *(jnp.where(started, p, zero) for p in (-gs, -gy, ss, sy, yy)), gg
-
-
-def choose_after(square: Array, condition: Array, a: Params, b: Params) -> Params:
-    """`a` if `condition` holds, else `b`, chosen after all that `square` is computed from.
-
-    So XLA knows that nothing reads the old state any more, and writes the new one in its place.
-    """
-    condition = condition & ~(square < 0)  # squares are not
-    return trees.where(condition, a, b)
-
-
-def within_range(update: Array, x: Array) -> Array:
-    """`update`, but for entries where x - update would leave the range of the dtype.
-
-    From infinity there is no way back: an optimizer can add, and not set.
-    """
-    half = jnp.asarray(jnp.finfo(x.dtype).max / 2, x.dtype)
-    target = x - update
-    limit = jnp.maximum(half, jnp.abs(x))
-    return jnp.where(jnp.abs(target) > limit, x - jnp.sign(target) * limit, update)
-
-
-def write_row(stack: Array, row: Array, index: Array) -> Array:
-    """`stack` with `row` at `index`; in place where `stack` is donated."""
-    return lax.dynamic_update_index_in_dim(stack, row.astype(stack.dtype), index, 0)
-
-
-def write_difference(stack: Array, a: Array, b: Array, index: Array, written: Array) -> Array:
-    """`stack` with a - b at `index` if it is to be written; in place where `stack` is donated."""
-    long = a.size >= LONG and _on_one_cpu(stack, a, b)
-    form = _write_long_difference if long else _write_or_rewrite
-    return form(stack, a, b, index, written)
-
-
-def _write_or_rewrite(stack: Array, a: Array, b: Array, index: Array, written: Array) -> Array:
-    old = lax.dynamic_index_in_dim(stack, index, 0, keepdims=False)
-    return write_row(stack, jnp.where(written, (a - b).astype(stack.dtype), old), index)
-
-
-@jax.custom_jvp
-def _write_long_difference(*args: Array) -> Array:
-    return _write_or_leave(*args)
-
-
-@_write_long_difference.defjvp
-def _write_long_difference_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    d_stack, d_a, d_b, *_ = tangents
-    tangent = _write_or_rewrite(d_stack, d_a, d_b, *primals[3:])
-    return _write_long_difference(*primals), tangent
-
-
-@jax.custom_batching.custom_vmap
-def _write_or_leave(stack: Array, a: Array, b: Array, index: Array, written: Array) -> Array:
-    # A row that depends on the old one XLA's CPU backend would store before it writes it; on one
-    # CPU a branch costs nothing.
-    def write(stack: Array) -> Array:
-        return write_row(stack, a - b, index)
-
-    return lax.cond(written, write, lambda stack: stack, stack)
-
-
-@_write_or_leave.def_vmap
-def _write_or_leave_vmap(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
-    axes = [0 if batched else None for batched in in_batched]
-    return jax.vmap(_write_or_rewrite, axes, axis_size=axis_size)(*args), True
-
-
-def norm(a: Params) -> Float[Array, ""]:
-    """The 2-norm of a pytree."""
-    return jnp.sqrt(vdot(a, a))
-
-
-@jax.custom_jvp
-def weighted_sum(scale: Array, base: Array, *terms: tuple[Array, Array]) -> Array:
-    """`scale · base + Σ Σ_i c_i stack_i` over the pairs `(c, stack)` in `terms`.
-
-    Written out row by row, XLA makes one pass of it; as products of a vector and a matrix, three.
-    Only of short rows in a batch do the products cost less.
-
-    Args:
-      scale: a scalar.
-      base: an array.
-      *terms: pairs of m coefficients, shape `(m,)`, and m arrays like `base`, shape
-        `(m, *base.shape)`.
-    """
-    return _combination(scale, base, *terms)
-
-
-def _row_by_row(scale: Array, base: Array, *terms: tuple[Array, Array]) -> Array:
-    total = scale * base.astype(scale.dtype)
-    for coefficients, stack in terms:
-        for i in range(stack.shape[0]):
-            total += coefficients[i] * stack[i].astype(scale.dtype)
-    return total
-
-
-def _in_a_batch(scale: Array, base: Array, *terms: tuple[Array, Array]) -> Array:
-    if base.size > SHORT or jax.default_backend() != "cpu":
-        return _row_by_row(scale, base, *terms)
-    total = scale * base.astype(scale.dtype)
-    return sum((_mix(c, stack.astype(scale.dtype)) for c, stack in terms), start=total)
-
-
-_combination = jax.custom_batching.custom_vmap(_row_by_row)
-
-
-@_combination.def_vmap
-def _combination_vmap(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
-    del axis_size
-    axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(in_batched))
-    return jax.vmap(_in_a_batch, axes)(*args), True
-
-
-@weighted_sum.defjvp
-def _weighted_sum_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    # The derivative in matrix form, so that its transpose is m products at once, not one by one.
-    scale, base, *terms = primals
-    d_scale, d_base, *d_terms = tangents
-    dtype = scale.dtype
-    tangent = d_scale * base.astype(dtype) + scale * d_base.astype(dtype)
-    for (c, stack), (d_c, d_stack) in zip(terms, d_terms, strict=True):
-        tangent += _mix(d_c, stack.astype(dtype)) + _mix(c, d_stack.astype(dtype))
-    return weighted_sum(*primals), tangent
-
-
-def _mix(coefficients: Array, stack: Array) -> Array:
-    dims = (((0,), (0,)), ((), ()))
-    return lax.dot_general(coefficients, stack, dims, precision=lax.Precision.HIGHEST)
-
-
-def matvec(a: Float[Array, "i j"], v: Float[Array, " j"]) -> Float[Array, " i"]:
-    """The product of a small matrix and a vector, in full precision."""
-    return lax.dot_general(a, v, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)

@@ -1,0 +1,77 @@
+"""`lbfgs-pi train --preset general`."""
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from jax_lbfgs_pi.cli.common import console, progress_bar, provenance
+
+NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "init_from", "tasks")
+
+
+def train_general(args: argparse.Namespace) -> dict[str, Any]:
+    """Trains with a progress bar, and writes policy, log and figure to `args.out`."""
+    from jax_lbfgs_pi.evaluation.figures import gain_curve, save_figure
+    from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.pretrained import save_policy
+    from jax_lbfgs_pi.training.evolution import EvolutionConfig
+    from jax_lbfgs_pi.training.evolution_run import evolve_in
+
+    unread = [name for name in NOT_READ if getattr(args, name) is not None]
+    if unread:
+        raise ValueError(
+            f"The preset general does not read --{unread[0].replace('_', '-')}: leave it out."
+        )
+    changes = {} if args.generations is None else {"generations": args.generations}
+    config = EvolutionConfig(seed=args.seed, **changes)
+    wins: list[float] = []
+    with progress_bar() as bar:
+        task = bar.add_task("compiling", total=config.generations)
+
+        def on_generation(record: Any) -> None:
+            wins.append(record.wins)
+            recent = np.mean(wins[-50:])
+            bar.update(
+                task,
+                completed=record.generation + 1,
+                description=f"better than the rule on {recent:.0%}",
+            )
+
+        policy, log = evolve_in(args.out, config, on_generation=on_generation)
+    path = save_policy(policy, args.out / "policy")
+    gains = np.array([np.mean(row["loss"]) - np.mean(row["base_loss"]) for row in log])
+    save_figure(gain_curve(gains, [row["wins"] for row in log]), args.out / "gain.png")
+    summary = {
+        "policy": str(path),
+        "generations": len(log),
+        "seconds": float(sum(row["seconds"] for row in log)),
+        "gain": float(np.mean(gains[-100:])),
+        "wins": float(np.mean([row["wins"] for row in log[-100:]])),
+        "provenance": provenance(),
+    }
+    write_atomically(args.out / "summary.json", json.dumps(summary, indent=2))
+    out = console(args)
+    out.print(_table(log))
+    out.print(f"Policy, log and figure: {args.out}", soft_wrap=True)
+    out.print(f"Judge it: lbfgs-pi bench --policy {path} --policy rule", soft_wrap=True)
+    return summary
+
+
+def _table(log: list[dict[str, Any]]) -> Table:
+    """The gain on the rule by tenths of the training."""
+    table = Table(title="Gain on the rule, on the problems of training", title_justify="left")
+    for name in ("generations", "log10 gap, mean", "better on", "seconds"):
+        table.add_column(name, justify="right")
+    for part in np.array_split(np.arange(len(log)), min(10, len(log))):
+        rows = [log[i] for i in part]
+        gain = np.mean([np.mean(row["loss"]) - np.mean(row["base_loss"]) for row in rows])
+        table.add_row(
+            f"{part[0] + 1} to {part[-1] + 1}",
+            f"{gain:+.3f}",
+            f"{np.mean([row['wins'] for row in rows]):.0%}",
+            f"{sum(row['seconds'] for row in rows):.0f}",
+        )
+    return table

@@ -1,0 +1,44 @@
+"""Linear algebra on pytrees: inner products, combinations and writes, leaf by leaf.
+
+Leaves are never ravelled into one vector, so every leaf keeps its own sharding, and every product
+is accumulated at the highest precision the hardware has, so TF32 or bfloat16 passes never decide a
+step. What a compiler needs to be told, or in which form, stands here and nowhere else.
+"""
+
+from jax_lbfgs_pi.linalg.combinations import SHORT, matvec, weighted_sum
+from jax_lbfgs_pi.linalg.products import (
+    AT_ONCE,
+    CHUNK,
+    LONG,
+    norm,
+    stacked_vdots,
+    step_products,
+    vdot,
+    vdots,
+)
+from jax_lbfgs_pi.linalg.writes import (
+    choose_after,
+    materialize,
+    within_range,
+    write_difference,
+    write_row,
+)
+
+__all__ = [
+    "AT_ONCE",
+    "CHUNK",
+    "LONG",
+    "SHORT",
+    "choose_after",
+    "materialize",
+    "matvec",
+    "norm",
+    "stacked_vdots",
+    "step_products",
+    "vdot",
+    "vdots",
+    "weighted_sum",
+    "within_range",
+    "write_difference",
+    "write_row",
+]

@@ -1,0 +1,100 @@
+"""A training by evolution strategies in a folder: its state, its log, and going on from there."""
+
+import dataclasses
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.policy import General
+from jax_lbfgs_pi.training.evolution import (
+    EvolutionConfig,
+    EvolutionState,
+    GenerationRecord,
+    begin,
+    evolve,
+)
+
+STATE, LOG = "state.npz", "generations.jsonl"
+
+
+def evolve_in(
+    folder: str | os.PathLike[str],
+    config: EvolutionConfig,
+    *,
+    save_every: int = 10,
+    on_generation: Callable[[GenerationRecord], None] | None = None,
+) -> tuple[General, list[dict[str, Any]]]:
+    """`evolve`, with its state kept in a folder: what was interrupted goes on, to the bit.
+
+    Args:
+      folder: where the state and the log are.
+      config: the settings.
+      save_every: generations between two saves.
+      on_generation: called after each.
+
+    Returns:
+      The policy, and the log: a record of each generation, as a dict, with its seconds.
+
+    Raises:
+      ValueError: if the folder holds a training of other settings.
+    """
+    folder = Path(folder)
+    state, log = _restore(folder, config)
+    began = time.perf_counter()
+
+    def note(record: GenerationRecord, state: EvolutionState) -> None:
+        nonlocal began
+        now = time.perf_counter()
+        log.append({**record._asdict(), "seconds": now - began})
+        began = now
+        if state.generation % save_every == 0 or state.generation == config.generations:
+            _save(folder, config, state, log)
+        if on_generation is not None:
+            on_generation(record)
+
+    policy, _ = evolve(config, state=state, on_generation=note)
+    return policy, log
+
+
+def _save(
+    folder: Path, config: EvolutionConfig, state: EvolutionState, log: list[dict[str, Any]]
+) -> None:
+    # The log first: one that is ahead of the state is cut when it is read.
+    write_atomically(folder / LOG, "".join(json.dumps(row) + "\n" for row in log))
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+    buffer = io.BytesIO()
+    arrays = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
+    np.savez(buffer, config=np.array(_as_text(config)), **arrays)  # type: ignore[arg-type]
+    write_atomically(folder / STATE, buffer.getvalue())
+
+
+def _restore(folder: Path, config: EvolutionConfig) -> tuple[EvolutionState, list[dict[str, Any]]]:
+    start = begin(config)
+    path = folder / STATE
+    if not path.is_file():
+        return start, []
+    with np.load(path) as file:
+        if str(file["config"]) != _as_text(config):
+            raise ValueError(
+                f"The folder {str(folder)!r} holds a training of other settings: choose another "
+                f"with --out, or delete it."
+            )
+        leaves, tree = jax.tree.flatten(start)
+        saved = [file[f"leaf{i}"] for i in range(len(leaves))]
+    state: EvolutionState = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in saved])
+    state = state._replace(generation=int(state.generation))
+    rows = (folder / LOG).read_text().splitlines()[: state.generation]
+    return state, [json.loads(row) for row in rows]
+
+
+def _as_text(config: EvolutionConfig) -> str:
+    return json.dumps(dataclasses.asdict(config), sort_keys=True)
