@@ -175,13 +175,15 @@ def make_loop(
         num_evals = state.num_evals + jnp.where(runs, new_evals, 0)
 
         here = Best(state.params, value, grad_norm, aux)
-        improved = runs & ((value < state.best.value) | (k == 0))
-        best = trees.where(improved, here, state.best)
         finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
+        # What met the test is what is returned, be its f a rounding error above another's.
+        converged = finite & (grad_norm < tol)
+        improved = runs & ((finite & (value < state.best.value)) | (k == 0) | converged)
+        best = trees.where(improved, here, state.best)
         hopeless = ~finite & ((k == 0) | (not retreats))
         status = jnp.where(k == max_iters, Status.MAX_ITERS, Status.RUNNING)
         status = jnp.where(hopeless, Status.NON_FINITE, status)
-        status = jnp.where(grad_norm < tol, Status.CONVERGED, status)
+        status = jnp.where(converged, Status.CONVERGED, status)
         status = jnp.where(runs, status, state.status).astype(jnp.int32)
 
         def update() -> tuple[Params, Any]:

@@ -61,7 +61,7 @@ def test_log_gaps_by_hand():
 
 def test_budgets_are_log_spaced_indices_of_a_curve():
     budgets = log_budgets(150)
-    assert budgets[0] == 3
+    assert budgets[0] == 2
     assert budgets[-1] == 149
     assert np.all(np.diff(budgets) > 0)
     ratios = (budgets[8:] + 1) / (budgets[7:-1] + 1)

@@ -13,7 +13,20 @@ from jax_lbfgs_pi.suite.families.base import log_uniform, reflections, rotate, r
 from jax_lbfgs_pi.suite.families.likelihoods import normal_energy
 
 NUM = 20
-each_family = pytest.mark.parametrize("name", FAMILIES)
+# One of each module in `make test`; all in `make test-slow`, as each is compiled for itself.
+FEW = {
+    "quadratic-10", "curve-exponentials", "rosenbrock-chain-6", "powell-blocks-4", "penalty-10",
+    "classifier-tanh", "classifier-wide-sigmoid", "network-ode", "completion", "logistic-10",
+    "double-wells-20", "morse-4", "weibull", "gaussian-process",
+}  # fmt: skip
+each_family = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in FEW else pytest.mark.slow) for n in FAMILIES]
+)
+
+
+def test_the_few_are_families():
+    assert set(FAMILIES) >= FEW
+    assert len(FAMILIES) >= 50
 
 
 # Compiling takes most of the time.
@@ -46,7 +59,7 @@ def one(name, i=0):
 def test_draws_are_finite_and_differ(name):
     x0, data, f, g = draws(name)
     assert x0.shape == g.shape == (NUM, x0.shape[1])
-    assert 2 <= x0.shape[1] <= 60
+    assert 2 <= x0.shape[1] <= 400
     assert x0.dtype == f.dtype == np.float64
     assert np.isfinite(x0).all()
     assert np.isfinite(f).all()

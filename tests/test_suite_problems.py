@@ -66,7 +66,10 @@ def test_gradients_are_finite_and_match_differences(kind):
         assert abs((ahead - behind) / (2 * h) - g @ step) <= allowed, name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(k, marks=pytest.mark.slow if i % 3 else ()) for i, k in enumerate(KINDS)],
+)
 def test_single_precision_stays_single_in_batches(kind):
     problem = REGISTRY.make(REGISTRY.names([kind])[0])
     single = functools.partial(jnp.asarray, dtype=jnp.float32)

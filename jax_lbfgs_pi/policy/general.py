@@ -21,6 +21,12 @@ from jax_lbfgs_pi.policy.protocol import Scaling, StepPolicy
 WIDTH = 8
 NUM_AVERAGES = 8
 DECAY = 0.8
+BOUND = 1.5
+"""The residual's factors lie within e^±BOUND."""
+TRUST = 2.3
+"""At least e^-TRUST of the window is trusted, a tenth."""
+DEAD_ZONE = 0.15
+"""Answers of the network smaller than this change nothing."""
 
 
 class GeneralMemory(NamedTuple):
@@ -68,8 +74,8 @@ class General:
         hidden = _layer(self.params["before"], jnp.concatenate([features, memory.averages]))
         hidden = jnp.tanh(hidden)
         out = _layer(self.params["answer"], hidden)
-        gamma = answer.gamma * jnp.exp(BOUND * jnp.tanh(out[0]))
-        share = jnp.exp(TRUST * jnp.tanh(jnp.minimum(out[1], 0.0)))
+        gamma = answer.gamma * _factor(out[0])
+        share = jnp.exp(TRUST * jnp.tanh(jnp.minimum(out[1] + DEAD_ZONE, 0.0)))
         num_pairs = jnp.minimum(answer.num_pairs, seen.memory_size * share)
         averages = DECAY * memory.averages + (1.0 - DECAY) * features[:NUM_AVERAGES]
         moved = GeneralMemory(base, averages.astype(dtype), hidden.astype(dtype))
@@ -83,12 +89,9 @@ class General:
         features = after_direction(seen, products, t)
         hidden = _layer(self.params["after"], jnp.concatenate([features, memory.hidden]))
         out = _layer(self.params["size"], jnp.tanh(hidden))
-        t = t * jnp.exp(BOUND * jnp.tanh(out[0]))
+        # The first step has nothing to be learned from.
+        t = t * jnp.where(seen.count > 0, _factor(out[0]), 1.0)
         return t.astype(seen.gg.dtype), memory._replace(base=base)
-
-
-BOUND = 1.5
-TRUST = 2.3
 
 
 def init_general(key: Any, base: StepPolicy) -> General:
@@ -105,6 +108,16 @@ def init_general(key: Any, base: StepPolicy) -> General:
         kernel = scale * jax.random.normal(k, (n_in, n_out))
         params[name] = {"kernel": np.asarray(kernel), "bias": np.zeros(n_out)}
     return General(params=params, base=base)
+
+
+def _factor(out: Array) -> Array:
+    """exp(bound · tanh(out)), but exactly 1 for small `out`.
+
+    Near a minimum t = 1 is what makes a quasi-Newton method converge superlinearly, and any other
+    t that a network is not sure of is a loss.
+    """
+    firm = jnp.sign(out) * jnp.maximum(jnp.abs(out) - DEAD_ZONE, 0.0)
+    return jnp.exp(BOUND * jnp.tanh(firm))
 
 
 def _layer(weights: dict[str, Any], x: Array) -> Array:

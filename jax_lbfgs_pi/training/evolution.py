@@ -139,7 +139,9 @@ def evolve(
     def population(weights: Array, noise: Array) -> General:
         """The weights plus and minus noise, as they are, and 0, along a leading axis."""
         moved = jnp.concatenate([config.sigma * noise, -config.sigma * noise])
-        lanes = jnp.concatenate([weights + moved, weights[None], jnp.zeros_like(weights)[None]])
+        lanes = jnp.concatenate(
+            [weights[None] + moved, weights[None], jnp.zeros_like(weights)[None]]
+        )
         num = lanes.shape[0]
         bases = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, float), (num,)), base)
         return General(params=jax.vmap(unravel)(lanes), base=bases)

@@ -59,7 +59,7 @@ def log_gaps(
     return jnp.log10(jnp.clip(jnp.nan_to_num(gaps, nan=1.0, posinf=1.0), LEAST_GAP, 1.0))
 
 
-def log_budgets(num_evals: int, num_budgets: int = 20, first: int = 4) -> np.ndarray:
+def log_budgets(num_evals: int, num_budgets: int = 20, first: int = 3) -> np.ndarray:
     """Indices of log-spaced budgets in a curve of `num_evals` values."""
     spaced = np.geomspace(first, num_evals, num_budgets)
     return np.unique(np.round(spaced).astype(int)) - 1

@@ -26,13 +26,15 @@ _SHAPES: dict[str, Callable[[Float[Array, " n"]], Float[Array, " n"]]] = {
 }
 
 
-def _quadratic(n: int) -> Family:
+def _quadratic(n: int, decades: float = 8.0, name: str = "quadratic") -> Family:
+    """Eigenvalues spread over up to so many decades."""
+
     def sample(key: PRNGKeyArray) -> Draw:
         keys = jax.random.split(key, 8)
         # Skewed both ways: a few small among large eigenvalues, and a few large among small.
         skew = log_uniform(keys[0], 0.3, 3.0)
         exponents = jax.random.uniform(keys[1], (n,)) ** skew
-        eigenvalues = 10.0 ** (-8.0 * jax.random.uniform(keys[2]) * exponents)
+        eigenvalues = 10.0 ** (-decades * jax.random.uniform(keys[2]) * exponents)
         center = jax.random.normal(keys[3], (n,))
         # Half the minima are not zero, as no optimizer may count on that.
         least = jax.random.bernoulli(keys[6]) * offset(keys[7], 1, 0.1, 10.0)[0]
@@ -48,7 +50,7 @@ def _quadratic(n: int) -> Family:
         y = rotate(data["normals"], x - data["center"])
         return 0.5 * jnp.sum(data["eigenvalues"] * y * y) + data["least"]
 
-    return Family(f"quadratic-{n}", sample, loss)
+    return Family(f"{name}-{n}", sample, loss)
 
 
 def _scaled(shape: str, n: int) -> Family:
@@ -76,6 +78,9 @@ def _scaled(shape: str, n: int) -> Family:
 
 
 QUADRATICS = [
+    # Those that need a few steps only: a rule that is wrong there is wrong near every minimum.
+    _quadratic(4, 0.5, "easy-quadratic"),
+    _quadratic(20, 1.5, "easy-quadratic"),
     _quadratic(10),
     _quadratic(40),
     _quadratic(160),
