@@ -171,19 +171,15 @@ def propose(
     )
     scaling, memory = policy.scale(seen, state.memory)
 
-    # Direct. Products that are linear in d follow from its coefficients, as exact as d itself; dᵀd
-    # would lose twice as many digits, so it is taken from the vector.
+    # Direct.
     trusted = newest_mask(history, scaling.num_pairs)
     coefficients = direction_coefficients(history.products, scaling.gamma, with_g, trusted)
-    with_gy = jnp.stack([with_g.ravel(), with_y.ravel()])
-    dg, dy = linalg.matvec(with_gy, coefficients.pairs.ravel())
-    dg, dy = dg + coefficients.g * gg, dy + coefficients.g * gy
+    dg, dy = _products_of(coefficients, with_g, with_y, gg, gy)
     if guard is not None:
-        # Positive definite H may cease to be so by rounding: then down the gradient.
-        descends = dg < 0
+        # H is positive definite, but by rounding may cease to be: then down the gradient.
         downhill = Coefficients(jnp.zeros_like(coefficients.pairs), -scaling.gamma)
-        coefficients = trees.where(descends, coefficients, downhill)
-        dg, dy = jnp.where(descends, dg, -scaling.gamma * gg), jnp.where(descends, dy, -gy)
+        coefficients = trees.where(dg < 0, coefficients, downhill)
+        dg, dy = _products_of(coefficients, with_g, with_y, gg, gy)
     d = combine(coefficients, history, grads)  # the second pass
     if accepted is not None:  # else the way back
         last = trees.subtract(params, state.prev_params)
@@ -193,6 +189,7 @@ def propose(
         dd, ds = linalg.vdots((d, d), (d, trees.subtract(params, start)))
     else:
         dd, ds = linalg.vdot(d, d), jnp.zeros((), dtype)
+    # dᵀg and dᵀy are as exact as d itself; dᵀd from coefficients would lose twice as many digits.
     products = InnerProducts(dd=dd, dg=dg, ds=ds, dy=dy, gg=gg, gs=gs, gy=gy, ss=ss, sy=sy, yy=yy)
 
     grad_norm = jnp.sqrt(gg)
@@ -220,6 +217,15 @@ def propose(
         grad_norm=grad_norm,
     )
     return Proposal(d, seen, products, params, accepted, share, kept, moved)
+
+
+def _products_of(
+    coefficients: Coefficients, with_g: Array, with_y: Array, gg: Array, gy: Array
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The dᵀg and dᵀy of a direction from its coefficients, in which they are linear."""
+    with_gy = jnp.stack([with_g.ravel(), with_y.ravel()])
+    dg, dy = linalg.matvec(with_gy, coefficients.pairs.ravel())
+    return dg + coefficients.g * gg, dy + coefficients.g * gy
 
 
 def take(

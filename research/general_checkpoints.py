@@ -3,6 +3,7 @@
 python -m research.general_checkpoints NAME [memory_size [generation ...]]
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,9 +15,10 @@ jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from matplotlib.figure import Figure
 
 from jax_lbfgs_pi.policy import General, Rule, init_general
-from research.lanes import development, print_table, run, table
+from research.lanes import development, evals_to, print_table, run, table
 
 
 def load(path: Path) -> General:
@@ -24,6 +26,29 @@ def load(path: Path) -> General:
     start = init_general(jax.random.key(0), Rule())
     _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, start.params))
     return General(params=unravel(jnp.asarray(np.load(path))), base=Rule())
+
+
+def figure(log: Path, evals: dict[str, np.ndarray], lane: int, label: str, path: Path) -> None:
+    """The gain in training, and evaluations on development problems beside the rule's."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    gains = np.array([np.mean(row["loss"]) - np.mean(row["base_loss"]) for row in rows])
+    mean = np.convolve(gains, np.ones(50) / 50, mode="valid")
+    fig = Figure(figsize=(9, 4), layout="constrained")
+    left, right = fig.subplots(1, 2)
+    left.plot(gains, ".", markersize=2, alpha=0.5)
+    left.plot(np.arange(49, len(gains)), mean)
+    left.axhline(0.0, color="0.5", linewidth=0.8)
+    left.set(xlabel="generation", title="training families: log₁₀ gap, less the rule's")
+    both = np.array([e[[0, lane]] for e in evals.values()])
+    shown = np.minimum(both, 400.0)
+    right.loglog(shown[:, 0], shown[:, 1], "o", markersize=4)
+    right.plot([2, 400], [2, 400], color="0.5", linewidth=0.8)
+    for name, (x, y) in zip(evals, shown, strict=True):
+        if abs(np.log(y / x)) > 0.45:
+            right.annotate(name, (x, y), fontsize=6)
+    right.set(xlabel="evaluations, rule (400: unsolved)", ylabel=label)
+    right.set_title("development: to 1e-6 of the reduction")
+    fig.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":
@@ -46,3 +71,6 @@ if __name__ == "__main__":
     for tau in (1e-3, 1e-6):
         print(f"tau = {tau:g}, m = {memory_size}")
         print_table(table(results, labels, tau))
+    evals = {name: evals_to(curves, curves.min(), 1e-6) for name, curves in results.items()}
+    path = Path(f"docs/research/figures/general-{name}.png")
+    figure(folder / "log.jsonl", evals, len(policies) - 1, labels[-1], path)

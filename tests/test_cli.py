@@ -12,6 +12,7 @@ from jax_lbfgs_pi.baselines import BASELINES
 from jax_lbfgs_pi.cli import main
 from jax_lbfgs_pi.cli.train import skip_warning
 from jax_lbfgs_pi.evaluation import load_results
+from jax_lbfgs_pi.pretrained import DEFAULT
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TRAIN = ["train", "--dataset", "quadratic", "--tasks", "2", "--epochs", "1"]
@@ -482,7 +483,8 @@ def test_demo_from_end_to_end(command, tmp_path):
     assert len((tmp_path / "train" / "log.jsonl").read_text().splitlines()) == 20
     report = strict_json((tmp_path / "race" / "report.json").read_text())
     assert report["num_tasks"] == 2
-    assert [line["name"] for line in report["by"]["num_evals"]] == ["L-BFGS-π", *BASELINES]
+    names = [line["name"] for line in report["by"]["num_evals"]]
+    assert names == ["L-BFGS-π", f"π {DEFAULT}", *BASELINES]
     for name in ("curves.png", "advantage.png"):
         assert (tmp_path / "race" / name).read_bytes().startswith(PNG)
     for part in ("1. Training", "2. Racing", "optax.lbfgs", "load it with"):

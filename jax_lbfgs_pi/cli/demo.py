@@ -26,9 +26,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
+    from jax_lbfgs_pi.acceptance import Guard
     from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
     from jax_lbfgs_pi.evaluation import Target
-    from jax_lbfgs_pi.pretrained import load_policy, policy_digest
+    from jax_lbfgs_pi.pretrained import DEFAULT, load_policy, policy_digest
     from jax_lbfgs_pi.tasks.suites import get_tasks
     from jax_lbfgs_pi.training.config import get_preset
 
@@ -40,12 +41,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out.print(train_command.epoch_table(training))
 
     held_out = get_tasks("digits", "test", num_tasks=args.tasks)
-    out.print(f"2. Racing it on {len(held_out)} held-out tasks.")
+    out.print(
+        f"2. Racing it on {len(held_out)} held-out tasks; 'π {DEFAULT}' is what you get without "
+        f"training.",
+        soft_wrap=True,
+    )
     policy = load_policy(training["policy"])
+    default = policy_competitor(f"π {DEFAULT}", load_policy(DEFAULT), guard=Guard())
     settings = {"policy_digest": policy_digest(policy), "max_iters": 800}
     report = race_command.race_and_report(
         held_out,
-        [policy_competitor(race_command.FAVOURITE, policy), *BASELINES.values()],
+        [policy_competitor(race_command.FAVOURITE, policy), default, *BASELINES.values()],
         [*(Target("grad_norm", eps) for eps in (1e-3, 1e-4, 1e-5)), Target("value", 1e-2)],
         args.out / "race",
         out,
