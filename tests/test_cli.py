@@ -12,6 +12,7 @@ from jax_lbfgs_pi.baselines import BASELINES
 from jax_lbfgs_pi.cli import main
 from jax_lbfgs_pi.cli.train import skip_warning
 from jax_lbfgs_pi.evaluation import load_results
+from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import DEFAULT
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -449,6 +450,31 @@ def test_json_of_a_training_run_that_only_diverged(command, monkeypatch, tmp_pat
     for line in (tmp_path / "log.jsonl").read_text().splitlines():
         strict_json(line)
     assert command(*TRAIN, "--out", tmp_path)[0] == 0
+
+
+def test_train_general_trains_goes_on_and_says_what_it_does_not_read(command, tmp_path):
+    options = ("--families", "curve-power-law", "--out", tmp_path)
+    general = ("train", "--preset", "general")
+    status, out, _ = command(*general, "--generations", 2, *options)
+    assert status == 0
+    assert "Gain on the rule" in out
+    assert "lbfgs-pi bench --policy" in out
+    policy = lp.load_policy(tmp_path / "policy.safetensors")
+    assert isinstance(policy, General)
+    assert (tmp_path / "gain.png").read_bytes().startswith(PNG)
+    summary = strict_json((tmp_path / "summary.json").read_text())
+    assert summary["generations"] == 2
+    # Nothing is left to do.
+    before = (tmp_path / "generations.jsonl").read_text()
+    assert len(before.splitlines()) == 2
+    assert command(*general, "--generations", 2, *options)[0] == 0
+    assert (tmp_path / "generations.jsonl").read_text() == before
+    status, _, err = command(*general, "--epochs", 3, *options)
+    assert status == 2
+    assert "does not read --epochs" in err
+    status, _, err = command(*general, "--families", "nothing", "--out", tmp_path / "other")
+    assert status == 2
+    assert "Unknown family 'nothing'" in err
 
 
 # --- policies and demo ----------------------------------------------------------------------------

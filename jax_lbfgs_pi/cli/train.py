@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
         "--preset", choices=("fast", "paper", "general"), default="fast",
         help="fast maps over a batch of tasks, with the closed-form clip layer (default); general "
         "trains a residual on the rule by evolution strategies, on random problems of many "
-        "families, as the shipped policy `general` was",
+        "families, whatever the data set",
     )  # fmt: skip
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the tasks")
     parser.add_argument(
@@ -51,8 +51,13 @@ def add_parser(commands: Any) -> None:
         "stop the optimizer of θ; the preset paper has no limit, fast has 10",
     )  # fmt: skip
     parser.add_argument(
-        "--generations", type=int, metavar="N", help="of the preset general (default: 3000)"
-    )
+        "--generations", type=int, metavar="N",
+        help="moves of the weights, of the preset general (default: 3000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--families", type=lambda text: tuple(text.split(",")), metavar="F,F",
+        help="families of random problems that the preset general trains on (default: all)",
+    )  # fmt: skip
     parser.add_argument("--learn-limits", action="store_true", help="learn τ_m and τ_M too")
     parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
     parser.add_argument(

@@ -25,7 +25,8 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(
             f"The preset general does not read --{unread[0].replace('_', '-')}: leave it out."
         )
-    changes = {} if args.generations is None else {"generations": args.generations}
+    changes = {"generations": args.generations, "families": args.families}
+    changes = {name: value for name, value in changes.items() if value is not None}
     config = EvolutionConfig(seed=args.seed, **changes)
     wins: list[float] = []
     with progress_bar() as bar:

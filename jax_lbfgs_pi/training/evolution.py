@@ -43,7 +43,7 @@ class EvolutionConfig:
       seed: of the initial weights, the perturbations and the problems.
     """
 
-    generations: int = 600
+    generations: int = 3000
     families: tuple[str, ...] = ()
     families_per_generation: int = 10
     tasks_per_family: int = 8
