@@ -118,7 +118,7 @@ def test_the_file_is_plain_safetensors(tmp_path):
 def test_only_policies_can_be_saved(tmp_path, other):
     """Called past the run-time type checks of these tests, as a user would."""
     save = getattr(lp.save_policy, "__wrapped__", lp.save_policy)
-    with pytest.raises(TypeError, match="save_policy saves a Policy, but got a"):
+    with pytest.raises(TypeError, match="save_policy saves a Policy, a General or a Rule, but got a"):
         save(other, tmp_path / "p")
     assert list(tmp_path.iterdir()) == []
 
