@@ -28,9 +28,10 @@ from jax_lbfgs_pi.pretrained import (
     policy_card,
     save_policy,
 )
+from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.tasks import DataError, Task, TaskSet, get_tasks
 from jax_lbfgs_pi.training import MetaTrainConfig, MetaTrainLog, get_preset, meta_train
-from jax_lbfgs_pi.transform import ScaleByLBFGSPiState, lbfgs_pi, scale_by_lbfgs_pi
+from jax_lbfgs_pi.transform import lbfgs_pi, scale_by_lbfgs_pi
 from jax_lbfgs_pi.unroll import InnerState, frozen_value_and_grad, init_inner, unroll
 
 __all__ = [

@@ -1,8 +1,12 @@
 """Files that are either whole or not there."""
 
+import io
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
@@ -21,3 +25,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: dict[str, Any]) -> None:
+    """Writes arrays by name to a compressed `.npz`, in the same way."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(path, buffer.getvalue())

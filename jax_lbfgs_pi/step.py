@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.acceptance import Guard, Trial, judge, remember
@@ -14,13 +14,15 @@ from jax_lbfgs_pi.history import (
     History,
     curvatures,
     head_mask,
+    memory_size,
     newest_mask,
     pairs_vdot,
     replace,
     write,
     write_if,
 )
-from jax_lbfgs_pi.policy import InnerProducts, Observation, Pair, StepPolicy
+from jax_lbfgs_pi.policy import InnerProducts, Observation, Pair, Scaling, StepPolicy
+from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.trees import Params
 
 LEAST_COSINE = 1e-10
@@ -28,47 +30,6 @@ LEAST_COSINE = 1e-10
 LEAST_CURVATURE = 1e-14
 """Nor is one with sᵀy/sᵀs at most this times the greatest yᵀy/sᵀy of all pairs so far: so H stays
 bounded, whatever the units."""
-
-
-class ScaleByLBFGSPiState(NamedTuple):
-    """State of `scale_by_lbfgs_pi`: (2m + 2) n numbers and O(m²) more.
-
-    Attributes:
-      count: accepted points so far, x0 among them; an int32 scalar.
-      num_retreats: trials rejected so far, an int32 scalar.
-      rejections: how many of them in a row, up to the last update; an int32 scalar.
-      prev_params: x_{k-1}, the last accepted point; a pytree like the parameters; zeros before the
-        first update.
-      prev_grads: g_{k-1}, the gradient there.
-      prev_gg: ‖g_{k-1}‖², a scalar.
-      values: f at the last accepted points, newest first, shape `(WINDOW,)`; -inf where unknown.
-      history: the curvature pairs and their inner products.
-      history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
-        gradient they give the products with y, which so need no pass of their own. Of empty slots
-        and skipped pairs they mean nothing and are never used.
-      pair: `sᵀs`, `sᵀy` and `yᵀy` of the newest pair.
-      steepest: the greatest `yᵀy / sᵀy` of all pairs so far, a scalar.
-      last_ss: the squared length of the last accepted step that moved, a scalar.
-      memory: the policy's own.
-      step_size: t of the trial that the last update proposed, a scalar.
-      grad_norm: ‖g_k‖ at the last update, a scalar.
-    """
-
-    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
-    num_retreats: Int[Array, ""]
-    rejections: Int[Array, ""]
-    prev_params: Params
-    prev_grads: Params
-    prev_gg: Float[Array, ""]
-    values: Float[Array, " w"]
-    history: History
-    history_grads: Float[Array, "2 m"]
-    pair: Pair
-    steepest: Float[Array, ""]
-    last_ss: Float[Array, ""]
-    memory: Any
-    step_size: Float[Array, ""]
-    grad_norm: Float[Array, ""]
 
 
 class Proposal(NamedTuple):
@@ -106,105 +67,26 @@ def propose(
     """All of an update that does not need the step size."""
     dtype = state.history_grads.dtype
     value = None if value is None else jnp.asarray(value, dtype)
-    grads = linalg.materialize(grads)
-    started = state.count > 0
-
-    # First pass: the products of the new vectors, all at once.
-    gs, gy, ss, sy, yy, gg = linalg.step_products(
-        grads, params, state.prev_grads, state.prev_params, started
-    )
-    with_g = pairs_vdot(state.history, grads)
-    finite = jnp.isfinite(gg + jnp.sum(with_g))
-
-    # Accept.
-    if guard is None:
-        accepted, share, stored = None, jnp.ones((), dtype), None
-        # Each pair takes a slot, but what is not finite must not be written: 0 · NaN is NaN.
-        sy = jnp.where(finite, sy, 0.0)
-    else:
-        if value is not None:
-            finite &= jnp.isfinite(value)
-        trial = Trial(value, gs - sy, gs, finite)
-        good, share = judge(guard, trial, state.values, state.count == 1)
-        accepted = jnp.where(started, good, finite)
-        share = jnp.where(started, share, 1.0)
-        stored = started & accepted & (sy > LEAST_COSINE * jnp.sqrt(ss) * jnp.sqrt(yy))
-        stored &= sy > LEAST_CURVATURE * state.steepest * ss
-
-    # Remember. [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own.
-    slot = head_mask(state.history)
-    points, slopes = (params, state.prev_params), (grads, state.prev_grads)
-    if stored is None:
-        pair = trees.subtract(*points), trees.subtract(*slopes)
-        history = write(state.history, *trees.where(started & finite, pair, trees.zeros(pair)))
-    else:
-        slot &= stored
-        history = write_if(state.history, stored, points, slopes)
-    with_y = jnp.where(slot, jnp.stack([sy, yy])[:, None], with_g - state.history_grads)
-    with_g = jnp.where(slot, jnp.stack([gs, gy])[:, None], with_g)
-    history = history._replace(products=replace(history.products, slot, with_y, sy))
-    step = Pair(ss, sy, yy)
-    pair = step if stored is None else trees.where(stored, step, state.pair)
-
-    # Scale.
-    has_value = jnp.asarray(value is not None)
-    known = state.values[0] > -jnp.inf
-    seen = Observation(
-        count=state.count,
-        value=jnp.zeros((), dtype) if value is None else value,
-        prev_value=jnp.where(known, state.values[0], 0.0),
-        has_values=has_value & known,
-        has_value=has_value,
-        gg=gg,
-        prev_gg=state.prev_gg,
-        start_slope=gs - sy,
-        end_slope=gs,
-        step=step,
-        pair=pair,
-        last_ss=jnp.where(ss > 0, ss, state.last_ss),
-        step_size=state.step_size,
-        rejections=state.rejections,
-        num_pairs=jnp.sum(history.products.sy > 0),
-        curvatures=curvatures(history),
-        memory_size=with_g.shape[1],
-        num_params=trees.size(params),
-    )
+    new = _measure(linalg.materialize(grads), state, params)
+    new, accepted, share = _accept(guard, new, value, state)
+    window = _remember(new, accepted, state)
+    seen = _observe(new, window, value, state)
     scaling, memory = policy.scale(seen, state.memory)
+    d, products = _direct(scaling, new, window, accepted, policy.reads_ds, state)
 
-    # Direct.
-    trusted = newest_mask(history, scaling.num_pairs)
-    coefficients = direction_coefficients(history.products, scaling.gamma, with_g, trusted)
-    dg, dy = _products_of(coefficients, with_g, with_y, gg, gy)
-    if guard is not None:
-        # H is positive definite, but by rounding may cease to be: then down the gradient.
-        downhill = Coefficients(jnp.zeros_like(coefficients.pairs), -scaling.gamma)
-        coefficients = trees.where(dg < 0, coefficients, downhill)
-        dg, dy = _products_of(coefficients, with_g, with_y, gg, gy)
-    d = combine(coefficients, history, grads)  # the second pass
-    if accepted is not None:  # else the way back
-        last = trees.subtract(params, state.prev_params)
-        d = trees.where(accepted, d, last)
-    if policy.reads_ds:
-        start = trees.where(started, state.prev_params, params)
-        dd, ds = linalg.vdots((d, d), (d, trees.subtract(params, start)))
-    else:
-        dd, ds = linalg.vdot(d, d), jnp.zeros((), dtype)
-    # dᵀg and dᵀy are as exact as d itself; dᵀd from coefficients would lose twice as many digits.
-    products = InnerProducts(dd=dd, dg=dg, ds=ds, dy=dy, gg=gg, gs=gs, gy=gy, ss=ss, sy=sy, yy=yy)
-
-    grad_norm = jnp.sqrt(gg)
+    grad_norm = jnp.sqrt(new.gg)
     moved = ScaleByLBFGSPiState(
         count=jnp.asarray(optax.safe_increment(state.count)),
         num_retreats=state.num_retreats,
         rejections=jnp.zeros_like(state.rejections),
         prev_params=params,
-        prev_grads=grads,
-        prev_gg=gg,
+        prev_grads=new.grads,
+        prev_gg=new.gg,
         values=remember(state.values, value, jnp.asarray(True)),
-        history=history,
-        history_grads=with_g,
-        pair=pair,
-        steepest=jnp.maximum(state.steepest, curvatures(history)[0]),
+        history=window.history,
+        history_grads=window.with_g,
+        pair=window.pair,
+        steepest=jnp.maximum(state.steepest, seen.curvatures[0]),
         last_ss=seen.last_ss,
         memory=memory,
         step_size=state.step_size,
@@ -213,19 +95,152 @@ def propose(
     kept = state._replace(
         num_retreats=state.num_retreats + 1,
         rejections=state.rejections + 1,
-        history=history,
+        history=window.history,
         grad_norm=grad_norm,
     )
     return Proposal(d, seen, products, params, accepted, share, kept, moved)
 
 
+class _Trial(NamedTuple):
+    """The point that an update is given, and all its inner products with what is known."""
+
+    params: Params
+    grads: Params
+    gs: Array
+    gy: Array
+    ss: Array
+    sy: Array
+    yy: Array
+    gg: Array
+    with_g: Array  # [S Y]ᵀg, by slot
+    finite: Array
+
+
+class _Window(NamedTuple):
+    """The history after the trial, and its products with g and y."""
+
+    history: History
+    with_g: Array
+    with_y: Array
+    pair: Pair  # of the newest pair
+
+
+def _measure(grads: Params, state: ScaleByLBFGSPiState, params: Params) -> _Trial:
+    """The first pass over memory: the products of the new vectors, all at once."""
+    gs, gy, ss, sy, yy, gg = linalg.step_products(
+        grads, params, state.prev_grads, state.prev_params, state.count > 0
+    )
+    with_g = pairs_vdot(state.history, grads)
+    finite = jnp.isfinite(gg + jnp.sum(with_g))
+    return _Trial(params, grads, gs, gy, ss, sy, yy, gg, with_g, finite)
+
+
+def _accept(
+    guard: Guard | None, new: _Trial, value: Array | None, state: ScaleByLBFGSPiState
+) -> tuple[_Trial, Array | None, Array]:
+    """Whether the trial is accepted, None without a guard; and where the next one lies if not."""
+    one = jnp.ones((), new.gg.dtype)
+    if guard is None:
+        # Each pair takes a slot, but what is not finite must not be written: 0 · NaN is NaN.
+        return new._replace(sy=jnp.where(new.finite, new.sy, 0.0)), None, one
+    finite = new.finite if value is None else new.finite & jnp.isfinite(value)
+    trial = Trial(value, new.gs - new.sy, new.gs, finite)
+    good, share = judge(guard, trial, state.values, state.count == 1)
+    started = state.count > 0
+    return new, jnp.where(started, good, finite), jnp.where(started, share, one)
+
+
+def _remember(new: _Trial, accepted: Array | None, state: ScaleByLBFGSPiState) -> _Window:
+    """The pair is stored if the trial was accepted and it tells something of the curvature.
+
+    [S Y]ᵀy is [S Y]ᵀg_k - [S Y]ᵀg_{k-1}, rounded like y itself; but for the pair's own.
+    """
+    started = state.count > 0
+    slot, step = head_mask(state.history), Pair(new.ss, new.sy, new.yy)
+    points, slopes = (new.params, state.prev_params), (new.grads, state.prev_grads)
+    if accepted is None:
+        vectors = trees.subtract(*points), trees.subtract(*slopes)
+        vectors = trees.where(started & new.finite, vectors, trees.zeros(vectors))
+        history, pair = write(state.history, *vectors), step
+    else:
+        stored = started & accepted & (new.sy > LEAST_COSINE * jnp.sqrt(new.ss) * jnp.sqrt(new.yy))
+        stored &= new.sy > LEAST_CURVATURE * state.steepest * new.ss
+        slot &= stored
+        history = write_if(state.history, stored, points, slopes)
+        pair = trees.where(stored, step, state.pair)
+    with_y = new.with_g - state.history_grads
+    with_y = jnp.where(slot, jnp.stack([new.sy, new.yy])[:, None], with_y)
+    with_g = jnp.where(slot, jnp.stack([new.gs, new.gy])[:, None], new.with_g)
+    history = history._replace(products=replace(history.products, slot, with_y, new.sy))
+    return _Window(history, with_g, with_y, pair)
+
+
+def _observe(
+    new: _Trial, window: _Window, value: Array | None, state: ScaleByLBFGSPiState
+) -> Observation:
+    """What a policy may read before the direction is known."""
+    has_value = jnp.asarray(value is not None)
+    known = state.values[0] > -jnp.inf
+    return Observation(
+        count=state.count,
+        value=jnp.zeros_like(new.gg) if value is None else value,
+        prev_value=jnp.where(known, state.values[0], 0.0),
+        has_values=has_value & known,
+        has_value=has_value,
+        gg=new.gg,
+        prev_gg=state.prev_gg,
+        start_slope=new.gs - new.sy,
+        end_slope=new.gs,
+        step=Pair(new.ss, new.sy, new.yy),
+        pair=window.pair,
+        last_ss=jnp.where(new.ss > 0, new.ss, state.last_ss),
+        step_size=state.step_size,
+        rejections=state.rejections,
+        num_pairs=jnp.sum(window.history.products.sy > 0),
+        curvatures=curvatures(window.history),
+        memory_size=memory_size(window.history),
+        num_params=trees.size(new.params),
+    )
+
+
+def _direct(
+    scaling: Scaling,
+    new: _Trial,
+    window: _Window,
+    accepted: Array | None,
+    reads_ds: bool,
+    state: ScaleByLBFGSPiState,
+) -> tuple[Params, InnerProducts]:
+    """The second pass: d, or after a rejection the last step, the way back; and its products."""
+    history, with_g = window.history, window.with_g
+    trusted = newest_mask(history, scaling.num_pairs)
+    coefficients = direction_coefficients(history.products, scaling.gamma, with_g, trusted)
+    dg, dy = _products_of(coefficients, window, new)
+    if accepted is not None:
+        # H is positive definite, but by rounding may cease to be: then down the gradient.
+        downhill = Coefficients(jnp.zeros_like(coefficients.pairs), -scaling.gamma)
+        coefficients = trees.where(dg < 0, coefficients, downhill)
+        dg, dy = _products_of(coefficients, window, new)
+    d = combine(coefficients, history, new.grads)
+    if accepted is not None:
+        d = trees.where(accepted, d, trees.subtract(new.params, state.prev_params))
+    if reads_ds:
+        start = trees.where(state.count > 0, state.prev_params, new.params)
+        dd, ds = linalg.vdots((d, d), (d, trees.subtract(new.params, start)))
+    else:
+        dd, ds = linalg.vdot(d, d), jnp.zeros_like(new.gg)
+    # dᵀg and dᵀy are as exact as d itself; dᵀd from coefficients would lose twice as many digits.
+    _, _, gs, gy, ss, sy, yy, gg, _, _ = new
+    return d, InnerProducts(dd=dd, dg=dg, ds=ds, dy=dy, gg=gg, gs=gs, gy=gy, ss=ss, sy=sy, yy=yy)
+
+
 def _products_of(
-    coefficients: Coefficients, with_g: Array, with_y: Array, gg: Array, gy: Array
+    coefficients: Coefficients, window: _Window, new: _Trial
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The dᵀg and dᵀy of a direction from its coefficients, in which they are linear."""
-    with_gy = jnp.stack([with_g.ravel(), with_y.ravel()])
+    with_gy = jnp.stack([window.with_g.ravel(), window.with_y.ravel()])
     dg, dy = linalg.matvec(with_gy, coefficients.pairs.ravel())
-    return dg + coefficients.g * gg, dy + coefficients.g * gy
+    return dg + coefficients.g * new.gg, dy + coefficients.g * new.gy
 
 
 def take(

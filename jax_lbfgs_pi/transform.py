@@ -2,16 +2,15 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 
 from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.acceptance import WINDOW, Guard
-from jax_lbfgs_pi.history import check_memory_size, init_history
-from jax_lbfgs_pi.policy import AnyPolicy, Pair
+from jax_lbfgs_pi.acceptance import Guard
+from jax_lbfgs_pi.history import check_memory_size
+from jax_lbfgs_pi.policy import AnyPolicy
 from jax_lbfgs_pi.pretrained import as_policy
-from jax_lbfgs_pi.step import ScaleByLBFGSPiState, propose, take
+from jax_lbfgs_pi.state import ScaleByLBFGSPiState, init_state
+from jax_lbfgs_pi.step import propose, take
 from jax_lbfgs_pi.trees import Params
 
 DEFAULT_GUARD = Guard()
@@ -57,29 +56,7 @@ def scale_by_lbfgs_pi(
     step_policy = as_policy(policy)
 
     def init(params: Params) -> ScaleByLBFGSPiState:
-        history = init_history(params, memory_size)
-        dtype = history.products.sy.dtype
-
-        def zero(dtype: Any = dtype) -> jax.Array:
-            return jnp.zeros((), dtype)
-
-        return ScaleByLBFGSPiState(
-            count=zero(jnp.int32),
-            num_retreats=zero(jnp.int32),
-            rejections=zero(jnp.int32),
-            prev_params=jax.tree.map(trees.zeros_like, params),
-            prev_grads=jax.tree.map(trees.zeros_like, params),
-            prev_gg=zero(),
-            values=jnp.full(WINDOW, -jnp.inf, dtype),
-            history=history,
-            history_grads=jnp.zeros((2, memory_size), dtype),
-            pair=Pair(zero(), zero(), zero()),
-            steepest=zero(),
-            last_ss=zero(),
-            memory=step_policy.init(dtype),
-            step_size=zero(),
-            grad_norm=zero(),
-        )
+        return init_state(step_policy, params, memory_size)
 
     def update(
         updates: Params,

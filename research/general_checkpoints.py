@@ -1,6 +1,8 @@
 """Checkpoints of a training beside the rule on development problems.
 
-python -m research.general_checkpoints NAME [memory_size [generation ...]]
+python -m research.general_checkpoints FOLDER [memory_size [generation ...]]
+
+FOLDER is the `--out` of `lbfgs-pi train --preset general`.
 """
 
 import json
@@ -12,20 +14,12 @@ import jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 
-from jax_lbfgs_pi.policy import General, Rule, init_general
+from jax_lbfgs_pi import load_policy
+from jax_lbfgs_pi.policy import Rule, init_general
 from research.lanes import development, evals_to, print_table, run, table
-
-
-def load(path: Path) -> General:
-    """The policy of a checkpoint."""
-    start = init_general(jax.random.key(0), Rule())
-    _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, start.params))
-    return General(params=unravel(jnp.asarray(np.load(path))), base=Rule())
 
 
 def figure(log: Path, evals: dict[str, np.ndarray], lane: int, label: str, path: Path) -> None:
@@ -52,16 +46,16 @@ def figure(log: Path, evals: dict[str, np.ndarray], lane: int, label: str, path:
 
 
 if __name__ == "__main__":
-    name, *rest = sys.argv[1:]
+    folder, *rest = sys.argv[1:]
+    folder = Path(folder)
     memory_size = int(rest[0]) if rest else 10
-    folder = Path("runs/research") / name
-    paths = sorted(folder.glob("weights-*.npy"))
+    paths = sorted((folder / "policies").glob("*.safetensors"))
     if rest[1:]:
-        paths = [path for path in paths if path.stem.split("-")[1].lstrip("0") in rest[1:]]
+        paths = [path for path in paths if path.stem.lstrip("0") in rest[1:]]
     start = init_general(jax.random.key(0), Rule())
-    policies = [start, *(load(path) for path in paths)]
+    policies = [start, *(load_policy(path) for path in paths)]
     labels = ["rule", *(path.stem for path in paths)]
-    tag = "-".join(path.stem.split("-")[1] for path in paths)
+    tag = "-".join(path.stem for path in paths)
     results = run(
         development(1, 3000),
         policies,
@@ -72,5 +66,5 @@ if __name__ == "__main__":
         print(f"tau = {tau:g}, m = {memory_size}")
         print_table(table(results, labels, tau))
     evals = {name: evals_to(curves, curves.min(), 1e-6) for name, curves in results.items()}
-    path = Path(f"docs/research/figures/general-{name}.png")
-    figure(folder / "log.jsonl", evals, len(policies) - 1, labels[-1], path)
+    path = Path(f"docs/research/figures/{folder.name}.png")
+    figure(folder / "generations.jsonl", evals, len(policies) - 1, labels[-1], path)

@@ -9,11 +9,13 @@ from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.baselines import BASELINES
+from jax_lbfgs_pi.bench import FAVOURITE
 from jax_lbfgs_pi.cli import main
 from jax_lbfgs_pi.cli.train import skip_warning
 from jax_lbfgs_pi.evaluation import load_results
 from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import DEFAULT
+from jax_lbfgs_pi.suite import REGISTRY, list_problems
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TRAIN = ["train", "--dataset", "quadratic", "--tasks", "2", "--epochs", "1"]
@@ -89,7 +91,7 @@ def theta(path):
     ("name", "options"),
     [
         (None, ["demo", "train", "race", "bench", "reproduce", "policies"]),
-        ("demo", ["--epochs", "--tasks", "--seed", "--out", "--json"]),
+        ("demo", ["--problems", "--epochs", "--tasks", "--seed", "--out", "--json"]),
         ("train", ["--dataset", "--size", "--tasks", "--epochs", "--init-from", "--out", "--json"]),
         ("race", ["--policy", "--against", "--split", "--guard", "--max-iters", "--out"]),
         ("bench", ["--suite", "--kinds", "--policy", "--against", "--budget", "--out", "--json"]),
@@ -472,6 +474,9 @@ def test_train_general_trains_goes_on_and_says_what_it_does_not_read(command, tm
     status, _, err = command(*general, "--epochs", 3, *options)
     assert status == 2
     assert "does not read --epochs" in err
+    status, _, err = command(*general, "--init-from", "rule", "--out", tmp_path / "other")
+    assert status == 2
+    assert "--init-from 'rule' is no policy of this preset" in err
     status, _, err = command(*general, "--families", "nothing", "--out", tmp_path / "other")
     assert status == 2
     assert "Unknown family 'nothing'" in err
@@ -503,8 +508,15 @@ def test_cards_are_shown(command, name):
 
 
 def test_demo_from_end_to_end(command, tmp_path):
-    status, out, _ = command("demo", "--epochs", 1, "--tasks", 2, "--out", tmp_path)
+    few = ("--problems", 2, "--epochs", 1, "--tasks", 2)
+    status, out, _ = command("demo", *few, "--out", tmp_path)
     assert status == 0
+    solved = strict_json((tmp_path / "bench" / "report.json").read_text())
+    assert len(solved["problems"]) == 2
+    assert set(solved["competitors"]) == {FAVOURITE, "optax.lbfgs", "SciPy m=10", "ADAM"}
+    test_kinds = {REGISTRY.kind(name) for name in list_problems("test")}
+    assert {problem["kind"] for problem in solved["problems"].values()} <= test_kinds
+    assert (tmp_path / "bench" / "data.png").read_bytes().startswith(PNG)
     assert isinstance(lp.load_policy(tmp_path / "train" / "policy.safetensors"), lp.Policy)
     assert len((tmp_path / "train" / "log.jsonl").read_text().splitlines()) == 20
     report = strict_json((tmp_path / "race" / "report.json").read_text())
@@ -513,7 +525,7 @@ def test_demo_from_end_to_end(command, tmp_path):
     assert names == ["L-BFGS-π", f"π {DEFAULT}", *BASELINES]
     for name in ("curves.png", "advantage.png"):
         assert (tmp_path / "race" / name).read_bytes().startswith(PNG)
-    for part in ("1. Training", "2. Racing", "optax.lbfgs", "load it with"):
+    for part in ("1. Solving", "2. Training", "3. Racing", "optax.lbfgs", "load it with"):
         assert part in out
     # Even after one epoch the policy brings f down further than ADAM does.
     (adam,) = [line for line in report["by"]["num_evals"] if line["name"] == "ADAM"]

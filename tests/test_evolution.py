@@ -1,6 +1,7 @@
 """Evolution strategies: the losses by plain loops, moves by hand, and training that goes on."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,7 @@ SMALL = EvolutionConfig(
     tasks_per_family=3,
     num_pairs=2,
     num_evals=15,
-    memory_size=3,
+    memory_sizes=(3, 5),
 )
 
 
@@ -133,7 +134,7 @@ def test_training_goes_on_to_the_bit():
 
 
 def test_a_training_in_a_folder_goes_on_where_it_was_stopped(tmp_path):
-    whole, log = evolve_in(tmp_path / "whole", SMALL, save_every=1)
+    whole, log = evolve_in(tmp_path / "whole", SMALL, save_every=1, keep_every=2)
 
     class Stop(Exception):
         pass
@@ -149,8 +150,21 @@ def test_a_training_in_a_folder_goes_on_where_it_was_stopped(tmp_path):
     assert [record.generation for record in seen] == [2, 3]  # what was not saved is done again
     jax.tree.map(np.testing.assert_array_equal, resumed.params, whole.params)
     assert [row["loss"] for row in again] == [row["loss"] for row in log]
+    kept = sorted(path.name for path in (tmp_path / "whole" / "policies").iterdir())
+    assert kept == ["00002.safetensors", "00004.safetensors"]
+    last = lp.load_policy(tmp_path / "whole" / "policies" / kept[-1])
+    jax.tree.map(np.testing.assert_array_equal, last.params, whole.params)
     with pytest.raises(ValueError, match="holds a training of other settings"):
         evolve_in(tmp_path / "parts", dataclasses.replace(SMALL, sigma=0.5))
+
+
+def test_a_training_begins_with_a_policy_if_it_is_given_one(tmp_path):
+    first, _ = evolve_in(tmp_path / "a", dataclasses.replace(SMALL, generations=2))
+    tiny = dataclasses.replace(SMALL, generations=1, learning_rate=1e-9)
+    second, _ = evolve_in(tmp_path / "b", tiny, start=first)
+    same = functools.partial(np.testing.assert_allclose, atol=1e-8)
+    jax.tree.map(same, second.params, first.params)
+    assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(first.params["answer"]))
 
 
 def test_bad_settings():

@@ -82,7 +82,9 @@ def test_its_answers_stay_within_bounds_of_the_base(seed):
     widest = np.exp(general.BOUND)
     for factors in (gammas, sizes):
         assert np.all((factors >= 0.999 / widest) & (factors <= 1.001 * widest))
-    assert np.all((num_pairs >= 0.099 * 4) & (num_pairs <= 4))
+    fewest = features.MOST_PAIRS * np.exp(-general.TRUST)
+    assert np.all((num_pairs >= 0.999 * fewest) & (num_pairs <= features.MOST_PAIRS))
+    assert np.ptp(num_pairs) > 1.0
     assert np.ptp(np.log(sizes)) > 0.1 or np.ptp(np.log(gammas)) > 0.1
 
 

@@ -15,6 +15,7 @@ from jax_lbfgs_pi.suite.families.likelihoods import normal_energy
 NUM = 20
 # One of each module in `make test`; all in `make test-slow`, as each is compiled for itself.
 FEW = {
+    "contraction-4",
     "quadratic-10", "curve-exponentials", "rosenbrock-chain-6", "powell-blocks-4", "penalty-10",
     "classifier-tanh", "classifier-wide-sigmoid", "network-ode", "completion", "logistic-10",
     "double-wells-20", "morse-4", "weibull", "gaussian-process",

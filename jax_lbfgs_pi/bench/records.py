@@ -6,7 +6,6 @@ threads of NumPy's BLAS: for times that compare, set OMP_NUM_THREADS=1 before Py
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import urllib.parse
@@ -20,7 +19,7 @@ import numpy as np
 
 from jax_lbfgs_pi.baselines import Competitor
 from jax_lbfgs_pi.bench.run_problem import Record, Runner
-from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.files import write_arrays, write_atomically
 from jax_lbfgs_pi.suite.problem import Problem
 from jax_lbfgs_pi.tasks import DataError
 from jax_lbfgs_pi.versions import versions
@@ -93,11 +92,8 @@ class RecordFolder:
 
     def save(self, problem: str, competitor: str, identity: str, record: Record) -> None:
         """Writes a record, whole or not at all, with the versions it was made with."""
-        buffer = io.BytesIO()
-        arrays = dataclasses.asdict(record)
         notes = {"identity": identity, "versions": json.dumps(versions(), sort_keys=True)}
-        np.savez_compressed(buffer, **arrays, **notes)  # type: ignore[arg-type]
-        write_atomically(self._path(problem, competitor), buffer.getvalue())
+        write_arrays(self._path(problem, competitor), dataclasses.asdict(record) | notes)
 
 
 def _read_json(path: Path) -> Any:

@@ -4,7 +4,10 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 from jax_lbfgs_pi.cli.common import add_output_options, console, progress_bar, provenance
 
@@ -54,12 +57,6 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
-    from jax_lbfgs_pi import bench
-    from jax_lbfgs_pi.bench import figures, report
-    from jax_lbfgs_pi.evaluation import save_figure
-    from jax_lbfgs_pi.files import write_atomically
-    from jax_lbfgs_pi.suite import get_problem
-
     for option, value in (("--budget", args.budget), ("--memory", args.memory)):
         if value < 1:
             raise ValueError(f"{option} must be at least 1, but got {value}.")
@@ -69,10 +66,40 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     unknown = sorted(set(args.again) - {competitor.name for competitor in competitors})
     if unknown:
         raise ValueError(f"--again names {unknown[0]!r}, which does not take part.")
-    names = _problems(args)
-    out = console(args)
-    settings = {"budget": args.budget, "memory_size": args.memory}
-    folder = bench.RecordFolder(args.out, settings)
+    chosen = ("suite", "kinds", "problems", "limit_n", "budget", "memory", "tau", "policy")
+    return bench_and_report(
+        _problems(args),
+        competitors,
+        favourite,
+        args.out,
+        console(args),
+        settings={name: getattr(args, name) for name in chosen},
+        again=args.again,
+    )
+
+
+def bench_and_report(
+    names: Sequence[str],
+    competitors: Sequence[Any],
+    favourite: str,
+    folder: Path,
+    out: Console,
+    *,
+    settings: dict[str, Any],
+    again: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Runs with a progress bar, prints the tables, and writes report and figures to `folder`.
+
+    Of the settings, `budget`, `memory`, `tau` and `limit_n` are read.
+    """
+    from jax_lbfgs_pi import bench
+    from jax_lbfgs_pi.bench import figures, report
+    from jax_lbfgs_pi.evaluation import save_figure
+    from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.suite import get_problem
+
+    budget, tau = settings["budget"], settings["tau"]
+    kept = bench.RecordFolder(folder, {"budget": budget, "memory_size": settings["memory"]})
     with progress_bar() as bar:
         task = bar.add_task("benchmark", total=len(names) * len(competitors))
 
@@ -87,36 +114,34 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             names,
             get_problem,
             competitors,
-            budget=args.budget,
-            folder=folder,
-            max_variables=args.limit_n,
-            again=args.again,
+            budget=budget,
+            folder=kept,
+            max_variables=settings["limit_n"],
+            again=again,
             on_run=on_run,
             on_skip=on_skip,
         )
-    costs = bench.costs_to(results, args.tau)
-    rows = report.tables(results, costs, favourite, budget=args.budget)
+    costs = bench.costs_to(results, tau)
+    rows = report.tables(results, costs, favourite, budget=budget)
     for table in report.rich_tables(rows):
         out.print(table)
     drawn = {
         "performance.png": figures.profile_performance(costs, favourite),
-        "data.png": figures.profile_data(costs, favourite, budget=args.budget),
-        "kinds.png": figures.profiles_by_kind(costs, favourite, budget=args.budget),
+        "data.png": figures.profile_data(costs, favourite, budget=budget),
+        "kinds.png": figures.profiles_by_kind(costs, favourite, budget=budget),
     }
     for name, figure in drawn.items():
-        save_figure(figure, args.out / name)
-    chosen = ("suite", "kinds", "problems", "limit_n", "budget", "memory", "tau", "policy")
+        save_figure(figure, folder / name)
     content = {
-        **report.as_json(results, costs, favourite, budget=args.budget),
-        "settings": {name: getattr(args, name) for name in chosen},
+        **report.as_json(results, costs, favourite, budget=budget),
+        "settings": settings,
         "provenance": provenance(),
     }
-    write_atomically(args.out / "report.md", report.markdown(rows))
-    write_atomically(args.out / "report.json", json.dumps(content, indent=2))
+    write_atomically(folder / "report.md", report.markdown(rows))
+    write_atomically(folder / "report.json", json.dumps(content, indent=2))
     kinds = len(set(costs.kinds))
     out.print(
-        f"{len(results)} problems of {kinds} kinds, tau = {args.tau:g}. Report and figures: "
-        f"{args.out}",
+        f"{len(results)} problems of {kinds} kinds, tau = {tau:g}. Report and figures: {folder}",
         soft_wrap=True,
     )
     return content

@@ -9,14 +9,15 @@ from rich.table import Table
 
 from jax_lbfgs_pi.cli.common import console, progress_bar, provenance
 
-NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "init_from", "tasks")
+NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "tasks")
 
 
 def train_general(args: argparse.Namespace) -> dict[str, Any]:
     """Trains with a progress bar, and writes policy, log and figure to `args.out`."""
     from jax_lbfgs_pi.evaluation.figures import gain_curve, save_figure
     from jax_lbfgs_pi.files import write_atomically
-    from jax_lbfgs_pi.pretrained import save_policy
+    from jax_lbfgs_pi.policy import General
+    from jax_lbfgs_pi.pretrained import load_policy, save_policy
     from jax_lbfgs_pi.training.evolution import EvolutionConfig
     from jax_lbfgs_pi.training.evolution_run import evolve_in
 
@@ -25,6 +26,9 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(
             f"The preset general does not read --{unread[0].replace('_', '-')}: leave it out."
         )
+    start = None if args.init_from is None else load_policy(args.init_from)
+    if not (start is None or isinstance(start, General)):
+        raise ValueError(f"--init-from {str(args.init_from)!r} is no policy of this preset.")
     changes = {"generations": args.generations, "families": args.families}
     changes = {name: value for name, value in changes.items() if value is not None}
     config = EvolutionConfig(seed=args.seed, **changes)
@@ -41,7 +45,7 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
                 description=f"better than the rule on {recent:.0%}",
             )
 
-        policy, log = evolve_in(args.out, config, on_generation=on_generation)
+        policy, log = evolve_in(args.out, config, start=start, on_generation=on_generation)
     path = save_policy(policy, args.out / "policy")
     gains = np.array([np.mean(row["loss"]) - np.mean(row["base_loss"]) for row in log])
     save_figure(gain_curve(gains, [row["wins"] for row in log]), args.out / "gain.png")

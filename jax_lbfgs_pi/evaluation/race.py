@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 from jax_lbfgs_pi.baselines import Competitor, ScipyCompetitor
 from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.evaluation.scipy_run import compile_scipy
-from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.files import write_arrays
 from jax_lbfgs_pi.loop import Loop, LoopState, Status, make_loop
 from jax_lbfgs_pi.tasks.base import TaskSet
 
@@ -172,9 +171,7 @@ def _save(path: Path, runs: dict[str, Run]) -> None:
         for name, run in runs.items()
         for field, value in dataclasses.asdict(run).items()
     }
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
+    write_arrays(path, arrays)
 
 
 def _load(path: Path, names: list[str]) -> dict[str, Run] | None:

@@ -1,7 +1,7 @@
 """What a learned policy reads: numbers free of the units of f and x, and of rotations.
 
 Logarithms of ratios and cosines, each scaled to be of order 1. Under f → c f, x → b x + a and
-rotations none of them changes; n, m and the numbers of steps are read through logarithms.
+rotations none of them changes; n and the numbers of steps and of pairs are read through logarithms.
 """
 
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
 
-MOST_PARAMS, MOST_STEPS = 256, 150
+MOST_PARAMS, MOST_STEPS, MOST_PAIRS = 256, 150, 20
 """More of these are read as so many: no policy has been trained on more."""
 
 NUM_BEFORE = 18
@@ -50,7 +50,7 @@ def before_direction(
             _cosine(step.sy, step.ss, step.yy),
             jnp.sum(logs) / num_there / 2.0,
             spread / 2.0,
-            seen.num_pairs / seen.memory_size,
+            jnp.log1p(jnp.minimum(seen.num_pairs, MOST_PAIRS).astype(r.dtype)) / 3.0,
             jnp.full_like(r, jnp.log(min(seen.num_params, MOST_PARAMS)) / 5.0 - 1.0),
             jnp.log1p(jnp.minimum(seen.count, MOST_STEPS).astype(r.dtype)) / 3.0 - 1.0,
         ]

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.policy.features import (
+    MOST_PAIRS,
     NUM_AFTER,
     NUM_BEFORE,
     after_direction,
@@ -24,7 +25,7 @@ DECAY = 0.8
 BOUND = 1.5
 """The residual's factors lie within e^±BOUND."""
 TRUST = 2.3
-"""At least e^-TRUST of the window is trusted, a tenth."""
+"""At least e^-TRUST of `MOST_PAIRS` pairs are trusted, two; at first all."""
 DEAD_ZONE = 0.15
 """Answers of the network smaller than this change nothing."""
 
@@ -47,8 +48,8 @@ class GeneralMemory(NamedTuple):
 class General:
     """The answers of `base`, times `exp(bound · tanh(network))`; with weights 0 those of `base`.
 
-    γ and t may differ from the base's by a factor e^±1.5, and the share of the pairs that are
-    trusted lies between a tenth and all. Two small networks: one before the direction, one after.
+    γ and t may differ from the base's by a factor e^±1.5, and from two pairs on
+    any number is trusted. Two small networks: one before the direction, one after.
 
     Attributes:
       params: weights, a dict of arrays.
@@ -67,7 +68,7 @@ class General:
         )
 
     def scale(self, seen: Observation, memory: GeneralMemory) -> tuple[Scaling, GeneralMemory]:
-        """The base's answer, γ times a factor, and the newest share of its pairs."""
+        """The base's answer, γ times a factor, and the newest of its pairs."""
         answer, base = self.base.scale(seen, memory.base)
         dtype = seen.gg.dtype
         features = before_direction(seen, answer.gamma)
@@ -76,7 +77,7 @@ class General:
         out = _layer(self.params["answer"], hidden)
         gamma = answer.gamma * _factor(out[0])
         share = jnp.exp(TRUST * jnp.tanh(jnp.minimum(out[1] + DEAD_ZONE, 0.0)))
-        num_pairs = jnp.minimum(answer.num_pairs, seen.memory_size * share)
+        num_pairs = jnp.minimum(answer.num_pairs, max(seen.memory_size, MOST_PAIRS) * share)
         averages = DECAY * memory.averages + (1.0 - DECAY) * features[:NUM_AVERAGES]
         moved = GeneralMemory(base, averages.astype(dtype), hidden.astype(dtype))
         return Scaling(gamma.astype(dtype), num_pairs.astype(dtype)), moved

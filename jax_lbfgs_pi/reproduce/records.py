@@ -6,7 +6,6 @@ repository ships; a folder can hold both.
 """
 
 import contextlib
-import io
 import json
 import math
 import os
@@ -20,7 +19,7 @@ import numpy as np
 
 from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.evaluation.statistics import Target, first_hit, least_value
-from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.files import write_arrays, write_atomically
 from jax_lbfgs_pi.reproduce.row_tables import Row, read_table, write_table
 
 GRAD_LEVELS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
@@ -95,7 +94,7 @@ class RunFolder:
         if curve:
             with np.errstate(over="ignore"):  # a run that blew up is infinite in single precision
                 arrays = {name: getattr(run, name).astype(np.float32) for name in CURVE}
-            _save_arrays(self._path(task, optimizer, ".npz"), arrays)
+            write_arrays(self._path(task, optimizer, ".npz"), arrays)
         write_atomically(self._path(task, optimizer, ".json"), json.dumps(row))
 
     def rows(self) -> list[Row]:
@@ -140,7 +139,7 @@ class RunFolder:
         if rows:
             write_table(rows, self._table)
         if curves:
-            _save_arrays(self._curves, curves)
+            write_arrays(self._curves, curves)
         for path in paths:
             path.unlink()
             # A curve without a row here is of a run that is just being saved: it stays.
@@ -163,12 +162,6 @@ def _key(row: Any) -> tuple[int, str] | None:
     if not isinstance(row, dict) or not {"task", "optimizer"} <= set(row):
         return None
     return row["task"], row["optimizer"]
-
-
-def _save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    write_atomically(path, buffer.getvalue())
 
 
 def _load_arrays(path: Path, names: dict[str, str]) -> dict[str, np.ndarray] | None:

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.history import History, Products
 from jax_lbfgs_pi.policy import FromProducts, Policy, StepPolicy, log_features
-from jax_lbfgs_pi.step import Proposal, ScaleByLBFGSPiState, propose, take
+from jax_lbfgs_pi.state import ScaleByLBFGSPiState
+from jax_lbfgs_pi.step import Proposal, propose, take
 from jax_lbfgs_pi.trees import Params
 from jax_lbfgs_pi.unroll import InnerState, Objective, UnrollTrajectory
 

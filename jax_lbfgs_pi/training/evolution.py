@@ -7,6 +7,7 @@ a pair counts by its sign, nearly, so that no problem is heard above the others.
 
 import concurrent.futures
 import dataclasses
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -37,27 +38,30 @@ class EvolutionConfig:
       tasks_per_family: problems drawn from each.
       num_pairs: antithetic pairs of perturbed weights.
       num_evals: evaluations in a run.
-      memory_size: m of L-BFGS.
+      memory_sizes: m of L-BFGS, of one family after the other.
       sigma: standard deviation of the perturbations.
       learning_rate: Adam's at the start; it falls to a tenth along a cosine.
       seed: of the initial weights, the perturbations and the problems.
     """
 
-    generations: int = 3000
+    generations: int = 3500
     families: tuple[str, ...] = ()
     families_per_generation: int = 10
     tasks_per_family: int = 8
     num_pairs: int = 8
     num_evals: int = 150
-    memory_size: int = 10
+    memory_sizes: tuple[int, ...] = (10, 20)
     sigma: float = 0.08
-    learning_rate: float = 0.02
+    learning_rate: float = 0.015
     seed: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("families", "seed") and not value > 0:
+            if field.name in ("families", "seed"):
+                continue
+            values = value if isinstance(value, tuple) else (value,)
+            if not (values and all(v > 0 for v in values)):
                 raise ValueError(f"{field.name} must be positive, but got {value}.")
         unknown = [name for name in self.families if name not in FAMILIES]
         if unknown:
@@ -96,10 +100,18 @@ class GenerationRecord(NamedTuple):
     wins: float
 
 
-def begin(config: EvolutionConfig) -> EvolutionState:
-    """The state before the first generation."""
+def begin(config: EvolutionConfig, start: General | None = None) -> EvolutionState:
+    """The state before the first generation, with the weights of `start` if there is one."""
     weights, _ = _initial(config)
+    if start is not None:
+        weights, _ = ravel_pytree(jax.tree.map(jnp.asarray, start.params))
     return EvolutionState(0, weights, _optimizer(config).init(weights))
+
+
+def policy_of(config: EvolutionConfig, state: EvolutionState) -> General:
+    """The policy that a training has come to."""
+    _, unravel = _initial(config)
+    return General(params=jax.tree.map(np.asarray, unravel(state.weights)), base=Rule())
 
 
 def _initial(config: EvolutionConfig) -> tuple[Array, Callable[[Array], Any]]:
@@ -116,22 +128,19 @@ def _optimizer(config: EvolutionConfig) -> optax.GradientTransformation:
 def evolve(
     config: EvolutionConfig,
     *,
-    base: Any = None,
     state: EvolutionState | None = None,
     on_generation: Callable[[GenerationRecord, EvolutionState], None] | None = None,
 ) -> tuple[General, EvolutionState]:
-    """Trains a `General` policy from the answers of its base.
+    """Trains a `General` policy from the answers of the rule.
 
     Args:
       config: the settings.
-      base: the policy to improve on; None is the rule.
       state: where to go on, from an earlier call with the same settings.
       on_generation: called after each move.
 
     Returns:
       The policy and the state, from which training goes on to the bit.
     """
-    base = Rule() if base is None else base
     weights, unravel = _initial(config)
     state = begin(config) if state is None else state
     optimizer = _optimizer(config)
@@ -143,17 +152,20 @@ def evolve(
             [weights[None] + moved, weights[None], jnp.zeros_like(weights)[None]]
         )
         num = lanes.shape[0]
-        bases = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, float), (num,)), base)
+        bases = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, float), (num,)), Rule())
         return General(params=jax.vmap(unravel)(lanes), base=bases)
 
     names = config.families or tuple(FAMILIES)
     samplers = {name: task_sampler(FAMILIES[name], config.tasks_per_family) for name in names}
 
-    def compile_family(family: Family) -> Callable[..., Array]:
-        losses = family_losses(family, num_evals=config.num_evals, memory_size=config.memory_size)
+    def compile_family(family: Family, memory_size: int) -> Callable[..., Array]:
+        losses = family_losses(family, num_evals=config.num_evals, memory_size=memory_size)
         return jax.jit(lambda weights, noise, *tasks: losses(population(weights, noise), *tasks))
 
-    compiled = {name: compile_family(FAMILIES[name]) for name in names}
+    compiled = {
+        name: compile_family(FAMILIES[name], memory_size)
+        for name, memory_size in zip(names, itertools.cycle(config.memory_sizes), strict=False)
+    }
 
     # Families are small programs of one thread each, which run beside each other.
     with concurrent.futures.ThreadPoolExecutor(_num_cores()) as pool:
@@ -188,8 +200,7 @@ def evolve(
                     float(wins.mean()),
                 )
                 on_generation(record, state)
-    params = jax.tree.map(np.asarray, unravel(state.weights))
-    return General(params=params, base=base), state
+    return policy_of(config, state), state
 
 
 def _num_cores() -> int:

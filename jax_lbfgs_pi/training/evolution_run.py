@@ -1,7 +1,6 @@
 """A training by evolution strategies in a folder: its state, its log, and going on from there."""
 
 import dataclasses
-import io
 import json
 import os
 import time
@@ -13,24 +12,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.files import write_arrays, write_atomically
 from jax_lbfgs_pi.policy import General
+from jax_lbfgs_pi.pretrained import save_policy
 from jax_lbfgs_pi.training.evolution import (
     EvolutionConfig,
     EvolutionState,
     GenerationRecord,
     begin,
     evolve,
+    policy_of,
 )
 
-STATE, LOG = "state.npz", "generations.jsonl"
+STATE, LOG, KEPT = "state.npz", "generations.jsonl", "policies"
 
 
 def evolve_in(
     folder: str | os.PathLike[str],
     config: EvolutionConfig,
     *,
+    start: General | None = None,
     save_every: int = 10,
+    keep_every: int = 250,
     on_generation: Callable[[GenerationRecord], None] | None = None,
 ) -> tuple[General, list[dict[str, Any]]]:
     """`evolve`, with its state kept in a folder: what was interrupted goes on, to the bit.
@@ -38,7 +41,9 @@ def evolve_in(
     Args:
       folder: where the state and the log are.
       config: the settings.
+      start: the policy to begin with, if not the one without weights.
       save_every: generations between two saves.
+      keep_every: generations between two policies that are kept, as `policies/<generation>`.
       on_generation: called after each.
 
     Returns:
@@ -48,7 +53,7 @@ def evolve_in(
       ValueError: if the folder holds a training of other settings.
     """
     folder = Path(folder)
-    state, log = _restore(folder, config)
+    state, log = _restore(folder, config, start)
     began = time.perf_counter()
 
     def note(record: GenerationRecord, state: EvolutionState) -> None:
@@ -58,6 +63,9 @@ def evolve_in(
         began = now
         if state.generation % save_every == 0 or state.generation == config.generations:
             _save(folder, config, state, log)
+        if state.generation % keep_every == 0:
+            policy = policy_of(config, state)
+            save_policy(policy, folder / KEPT / f"{state.generation:05d}")
         if on_generation is not None:
             on_generation(record)
 
@@ -70,15 +78,14 @@ def _save(
 ) -> None:
     # The log first: one that is ahead of the state is cut when it is read.
     write_atomically(folder / LOG, "".join(json.dumps(row) + "\n" for row in log))
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-    buffer = io.BytesIO()
-    arrays = {f"leaf{i}": leaf for i, leaf in enumerate(leaves)}
-    np.savez(buffer, config=np.array(_as_text(config)), **arrays)  # type: ignore[arg-type]
-    write_atomically(folder / STATE, buffer.getvalue())
+    leaves = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(state))}
+    write_arrays(folder / STATE, {"config": _as_text(config)} | leaves)
 
 
-def _restore(folder: Path, config: EvolutionConfig) -> tuple[EvolutionState, list[dict[str, Any]]]:
-    start = begin(config)
+def _restore(
+    folder: Path, config: EvolutionConfig, policy: General | None
+) -> tuple[EvolutionState, list[dict[str, Any]]]:
+    start = begin(config, policy)
     path = folder / STATE
     if not path.is_file():
         return start, []

@@ -13,9 +13,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
+from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.policy import StepPolicy
 from jax_lbfgs_pi.suite.families.base import Family
-from jax_lbfgs_pi.transform import lbfgs_pi
+from jax_lbfgs_pi.transform import DEFAULT_GUARD, lbfgs_pi
 
 LEAST_GAP = 1e-9
 """Relative gaps to the best f are not told apart below this."""
@@ -29,9 +30,10 @@ def best_values(
     *,
     memory_size: int,
     with_value: bool = True,
+    guard: Guard = DEFAULT_GUARD,
 ) -> Float[Array, " k"]:
     """The least finite f after 1, ..., `num_evals` evaluations; infinity where there is none."""
-    tx = lbfgs_pi(policy, memory_size=memory_size)
+    tx = lbfgs_pi(policy, memory_size=memory_size, guard=guard)
     evaluate = jax.value_and_grad(fun)
 
     def step(carry: tuple[Any, Any, Array], _: None) -> tuple[tuple[Any, Any, Array], Array]:

@@ -10,6 +10,7 @@ from jax_lbfgs_pi.suite.families.networks import NETWORKS
 from jax_lbfgs_pi.suite.families.polynomials import POLYNOMIALS
 from jax_lbfgs_pi.suite.families.quadratics import QUADRATICS
 from jax_lbfgs_pi.suite.families.regressions import REGRESSIONS
+from jax_lbfgs_pi.suite.families.systems import SYSTEMS
 
 FAMILIES: dict[str, Family] = {
     family.name: family
@@ -23,6 +24,7 @@ FAMILIES: dict[str, Family] = {
         *REGRESSIONS,
         *LATTICES,
         *LIKELIHOODS,
+        *SYSTEMS,
     )
 }
 """All families by name."""

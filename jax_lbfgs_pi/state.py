@@ -1,0 +1,86 @@
+"""The state of L-BFGS-π between two updates."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jax_lbfgs_pi import trees
+from jax_lbfgs_pi.acceptance import WINDOW
+from jax_lbfgs_pi.history import History, init_history
+from jax_lbfgs_pi.policy import Pair, StepPolicy
+from jax_lbfgs_pi.trees import Params
+
+
+class ScaleByLBFGSPiState(NamedTuple):
+    """State of `scale_by_lbfgs_pi`: (2m + 2) n numbers and O(m²) more.
+
+    Attributes:
+      count: accepted points so far, x0 among them; an int32 scalar.
+      num_retreats: trials rejected so far, an int32 scalar.
+      rejections: how many of them in a row, up to the last update; an int32 scalar.
+      prev_params: x_{k-1}, the last accepted point; a pytree like the parameters; zeros before the
+        first update.
+      prev_grads: g_{k-1}, the gradient there.
+      prev_gg: ‖g_{k-1}‖², a scalar.
+      values: f at the last accepted points, newest first, shape `(WINDOW,)`; -inf where unknown.
+      history: the curvature pairs and their inner products.
+      history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
+        gradient they give the products with y, which so need no pass of their own. Of empty slots
+        and skipped pairs they mean nothing and are never used.
+      pair: `sᵀs`, `sᵀy` and `yᵀy` of the newest pair.
+      steepest: the greatest `yᵀy / sᵀy` of all pairs so far, a scalar.
+      last_ss: the squared length of the last accepted step that moved, a scalar.
+      memory: the policy's own.
+      step_size: t of the trial that the last update proposed, a scalar.
+      grad_norm: ‖g_k‖ at the last update, a scalar.
+    """
+
+    count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
+    num_retreats: Int[Array, ""]
+    rejections: Int[Array, ""]
+    prev_params: Params
+    prev_grads: Params
+    prev_gg: Float[Array, ""]
+    values: Float[Array, " w"]
+    history: History
+    history_grads: Float[Array, "2 m"]
+    pair: Pair
+    steepest: Float[Array, ""]
+    last_ss: Float[Array, ""]
+    memory: Any
+    step_size: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+
+
+def init_state(policy: StepPolicy, params: Params, memory_size: int) -> ScaleByLBFGSPiState:
+    """The state before the first update.
+
+    Raises:
+      ValueError: for `memory_size < 1`.
+      TypeError: for integer or complex parameters.
+    """
+    history = init_history(params, memory_size)
+    dtype = history.products.sy.dtype
+
+    def zero(dtype: Any = dtype) -> jax.Array:
+        return jnp.zeros((), dtype)
+
+    return ScaleByLBFGSPiState(
+        count=zero(jnp.int32),
+        num_retreats=zero(jnp.int32),
+        rejections=zero(jnp.int32),
+        prev_params=jax.tree.map(trees.zeros_like, params),
+        prev_grads=jax.tree.map(trees.zeros_like, params),
+        prev_gg=zero(),
+        values=jnp.full(WINDOW, -jnp.inf, dtype),
+        history=history,
+        history_grads=jnp.zeros((2, memory_size), dtype),
+        pair=Pair(zero(), zero(), zero()),
+        steepest=zero(),
+        last_ss=zero(),
+        memory=policy.init(dtype),
+        step_size=zero(),
+        grad_norm=zero(),
+    )

@@ -1,0 +1,125 @@
+"""What each part of the default is worth, on the development problems.
+
+python -m research.ablation POLICY [memory_size]
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
+
+import jax.numpy as jnp
+from flax import struct
+from matplotlib.figure import Figure
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi.policy import General, InnerProducts, Observation, Rule, Scaling
+from research.lanes import development, print_table, run, table
+
+GUARDS = {
+    "accept all that is finite": lp.Guard(decrease=-jnp.inf),
+    "decrease 1e-2": lp.Guard(decrease=1e-2),
+    "decrease 0.1": lp.Guard(decrease=0.1),
+    "halve": lp.Guard(least=0.5, first_least=0.5),
+    "tenths": lp.Guard(most=0.1),
+    "first step like others": lp.Guard(first_least=0.1),
+}
+"""Acceptance: all with the whole policy."""
+
+
+@struct.dataclass
+class Parts:
+    """Answers of a learned policy and of its base, mixed; parts are 1 (learned) or 0 (by rule).
+
+    Attributes:
+      policy: the learned one.
+      gamma, pairs, t: which answers are its own.
+      unit_start: whether the first step has length 1 instead of the rule's.
+    """
+
+    policy: General
+    gamma: Any = 1.0
+    pairs: Any = 1.0
+    t: Any = 1.0
+    unit_start: Any = 0.0
+
+    reads_ds: ClassVar[bool] = False
+
+    def init(self, dtype: Any) -> Any:
+        return self.policy.init(dtype)
+
+    def scale(self, seen: Observation, memory: Any) -> tuple[Scaling, Any]:
+        learned, moved = self.policy.scale(seen, memory)
+        base, _ = self.policy.base.scale(seen, memory.base)
+        gamma = jnp.where(self.gamma > 0, learned.gamma, base.gamma)
+        pairs = jnp.where(self.pairs > 0, learned.num_pairs, base.num_pairs)
+        return Scaling(gamma, pairs), moved
+
+    def step_size(self, seen: Observation, products: InnerProducts, memory: Any) -> Any:
+        learned, moved = self.policy.step_size(seen, products, memory)
+        base, _ = self.policy.base.step_size(seen, products, memory.base)
+        t = jnp.where(self.t > 0, learned, base)
+        unit = 1.0 / jnp.sqrt(products.dd)
+        return jnp.where((self.unit_start > 0) & (seen.count == 0), unit, t), moved
+
+
+def lanes(general: General) -> dict[str, Parts]:
+    """The whole, one answer learned at a time, the rule, and the rule without each of its parts."""
+
+    def rule(unit_start: float = 0.0, **changes: Any) -> Parts:
+        bare = general.replace(base=Rule(**{"num_pairs": 1e6, **changes}))  # pyright: ignore
+        return Parts(bare, 0.0, 0.0, 0.0, unit_start)
+
+    whole = general.replace(base=Rule(num_pairs=1e6))  # pyright: ignore
+    return {
+        "general": Parts(whole),
+        "only γ learned": Parts(whole, 1.0, 0.0, 0.0),
+        "only t learned": Parts(whole, 0.0, 0.0, 1.0),
+        "only pairs learned": Parts(whole, 0.0, 1.0, 0.0),
+        "γ by rule": Parts(whole, 0.0, 1.0, 1.0),
+        "t by rule": Parts(whole, 1.0, 1.0, 0.0),
+        "pairs by rule": Parts(whole, 1.0, 0.0, 1.0),
+        "rule": rule(),
+        "rule, γ short": rule(cap=1.0, raised=1.0),
+        "rule, γ long": rule(cap=1e6, raised=1.0, lowered=1.0, rejected=1.0),
+        "rule, t = 1": rule(longest=1.0),
+        "rule, 5 pairs": rule(num_pairs=5.0),
+        "rule, no length limit": rule(growth=1e30),
+        "rule, unit first step": rule(unit_start=1.0),
+    }
+
+
+def figure(rows: list[Any], path: Path) -> None:
+    """The areas as bars."""
+    rows = sorted(rows, key=lambda row: row[1])
+    fig = Figure(figsize=(7, 5), layout="constrained")
+    ax = fig.subplots()
+    ax.barh([row[0] for row in rows], [row[1] for row in rows], color="0.6")
+    ax.set(xlabel="area under solved against log evaluations, development kinds")
+    ax.set_xlim(min(row[1] for row in rows) - 0.05)
+    for i, row in enumerate(rows):
+        ax.annotate(f" {row[1]:.3f}", (row[1], i), va="center", fontsize=8)
+    fig.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    path, *rest = sys.argv[1:]
+    memory_size = int(rest[0]) if rest else 10
+    general = lp.load_policy(path)
+    assert isinstance(general, General)
+    folder = Path("runs/research/ablation") / f"{Path(path).stem}-m{memory_size}"
+    names, variants = development(1, 3000), lanes(general)
+    results = run(names, list(variants.values()), folder / "policies", memory_size=memory_size)
+    whole = [variants["general"]]
+    for label, guard in GUARDS.items():
+        more = run(names, whole, folder / label.replace(" ", "-"), memory_size=memory_size,
+                   guard=guard)  # fmt: skip
+        results = {k: jnp.concatenate([v, more[k]]) for k, v in results.items()}
+    labels = [*variants, *(f"general, {label}" for label in GUARDS)]
+    rows = table(results, labels)
+    print_table(rows)
+    figure(rows, Path("docs/research/figures/ablation.png"))
