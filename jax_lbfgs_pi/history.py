@@ -84,6 +84,16 @@ def check_memory_size(memory_size: Any) -> None:
         raise ValueError(f"memory_size must be an integer of at least 1, but got {memory_size!r}.")
 
 
+def default_memory_size(params: Params) -> int:
+    """20 pairs up to 10⁴ variables, 10 above: more help small problems, and cost large ones most.
+
+    On development problems up to 3,000 variables 20 pairs solve more than 10 within any budget
+    (`docs/research/04-memory.md`).
+    """
+    num_params = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    return 20 if num_params <= 10_000 else 10
+
+
 def memory_size(history: History) -> int:
     """m, the number of pairs the history has room for."""
     return history.products.sy.shape[0]

@@ -42,7 +42,7 @@ def minimize(
     x0: Params,
     *,
     policy: AnyPolicy = None,
-    memory_size: int = 10,
+    memory_size: int | None = None,
     max_iters: int = 500,
     tol: float | Array = 1e-8,
     has_aux: bool = False,
@@ -58,7 +58,8 @@ def minimize(
         `(scalar, aux)` if `has_aux`.
       x0: the starting point.
       policy: as in `lbfgs_pi`; None is the best shipped one.
-      memory_size: m, the number of curvature pairs kept.
+      memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
+        above.
       max_iters: the greatest number of steps.
       tol: stop where the 2-norm of the gradient is below this; may be traced.
       has_aux: whether `fun` returns a pair.

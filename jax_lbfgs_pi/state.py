@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.acceptance import WINDOW
-from jax_lbfgs_pi.history import History, init_history
+from jax_lbfgs_pi.history import History, default_memory_size, init_history
 from jax_lbfgs_pi.policy import Pair, StepPolicy
 from jax_lbfgs_pi.trees import Params
 
@@ -54,14 +54,18 @@ class ScaleByLBFGSPiState(NamedTuple):
     grad_norm: Float[Array, ""]
 
 
-def init_state(policy: StepPolicy, params: Params, memory_size: int) -> ScaleByLBFGSPiState:
-    """The state before the first update.
+def init_state(
+    policy: StepPolicy, params: Params, memory_size: int | None = None
+) -> ScaleByLBFGSPiState:
+    """The state before the first update, with room for `memory_size` pairs, by default by n.
 
     Raises:
       ValueError: for `memory_size < 1`.
       TypeError: for integer or complex parameters.
     """
-    history = init_history(params, memory_size)
+    trees.check_floating(params)
+    m = default_memory_size(params) if memory_size is None else memory_size
+    history = init_history(params, m)
     dtype = history.products.sy.dtype
 
     def zero(dtype: Any = dtype) -> jax.Array:
@@ -76,7 +80,7 @@ def init_state(policy: StepPolicy, params: Params, memory_size: int) -> ScaleByL
         prev_gg=zero(),
         values=jnp.full(WINDOW, -jnp.inf, dtype),
         history=history,
-        history_grads=jnp.zeros((2, memory_size), dtype),
+        history_grads=jnp.zeros((2, m), dtype),
         pair=Pair(zero(), zero(), zero()),
         steepest=zero(),
         last_ss=zero(),

@@ -19,7 +19,7 @@ DEFAULT_GUARD = Guard()
 def scale_by_lbfgs_pi(
     policy: AnyPolicy = None,
     *,
-    memory_size: int = 10,
+    memory_size: int | None = None,
     guard: Guard | None = DEFAULT_GUARD,
 ) -> optax.GradientTransformationExtraArgs:
     """Scales a gradient g to t H g: L-BFGS's H, and a step size t that a policy chooses.
@@ -38,7 +38,8 @@ def scale_by_lbfgs_pi(
     Args:
       policy: a `StepPolicy`, a function from `InnerProducts` to a scalar (the paper's `Policy` is
         one), or the name of a shipped one; None is the best of these.
-      memory_size: m, the number of curvature pairs kept.
+      memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
+        above.
       guard: the constants of acceptance; None for the paper's algorithm, which accepts all.
 
     Returns:
@@ -50,7 +51,8 @@ def scale_by_lbfgs_pi(
         if gradients and parameters differ in structure or shape.
       TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
     """
-    check_memory_size(memory_size)
+    if memory_size is not None:
+        check_memory_size(memory_size)
     if not (guard is None or isinstance(guard, Guard)):
         raise TypeError(f"guard must be a Guard or None, but got {guard!r}.")
     step_policy = as_policy(policy)
@@ -84,7 +86,7 @@ def scale_by_lbfgs_pi(
 def lbfgs_pi(
     policy: AnyPolicy = None,
     *,
-    memory_size: int = 10,
+    memory_size: int | None = None,
     guard: Guard | None = DEFAULT_GUARD,
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS with a learned step-size policy: `scale_by_lbfgs_pi`, and a change of sign.

@@ -13,6 +13,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from matplotlib.figure import Figure
 
@@ -118,7 +119,7 @@ if __name__ == "__main__":
     for label, guard in GUARDS.items():
         more = run(names, whole, folder / label.replace(" ", "-"), memory_size=memory_size,
                    guard=guard)  # fmt: skip
-        results = {k: jnp.concatenate([v, more[k]]) for k, v in results.items()}
+        results = {k: np.concatenate([v, more[k]]) for k, v in results.items()}
     labels = [*variants, *(f"general, {label}" for label in GUARDS)]
     rows = table(results, labels)
     print_table(rows)

@@ -102,7 +102,7 @@ def in_hindsight(fun: Any, x0: Any, least: float, starts: list[Any], steps: int 
 def greedy(fun: Any, x0: Any, gammas: Any) -> Any:
     """The curve of exact line searches, with the best of some factors on γ at each step."""
     ts = jnp.geomspace(1e-4, 1e4, 241)
-    state = lp.lbfgs_pi(Rule(), memory_size=MEMORY_SIZE).init(x0)[0]
+    state = lp.scale_by_lbfgs_pi(Rule(), memory_size=MEMORY_SIZE).init(x0)
 
     def step(carry: Any, _: None) -> Any:
         x, state, best = carry
