@@ -24,7 +24,7 @@ from research.lanes import development, print_table, run, table
 class Gated:
     """A learned policy whose answers count by `gamma`, `pairs` and `t`, 0 to 1.
 
-    And only where ‖g‖² fell by less than `fast` in the last step.
+    And only where ‖g‖² fell by less than `fast` in the last step, less `soft`.
     """
 
     policy: General
@@ -32,6 +32,7 @@ class Gated:
     pairs: Any = 1.0
     t: Any = 1.0
     fast: Any = 0.0
+    soft: Any = 0.0
 
     reads_ds: ClassVar[bool] = False
 
@@ -41,18 +42,22 @@ class Gated:
     def _open(self, seen: Observation) -> Any:
         return (seen.gg > self.fast * seen.prev_gg).astype(seen.gg.dtype)
 
+    def _mixed(self, base: Any, learned: Any, share: Any) -> Any:
+        log = jnp.log(learned / base)
+        log = jnp.sign(log) * jnp.maximum(jnp.abs(log) - self.soft, 0.0)
+        return base * jnp.exp(share * log)
+
     def scale(self, seen: Observation, memory: Any) -> tuple[Scaling, Any]:
         learned, moved = self.policy.scale(seen, memory)
         base, _ = self.policy.base.scale(seen, memory.base)
-        share = self.gamma * self._open(seen)
-        gamma = base.gamma * (learned.gamma / base.gamma) ** share
+        gamma = self._mixed(base.gamma, learned.gamma, self.gamma * self._open(seen))
         trust = self.pairs * self._open(seen) > 0
         return Scaling(gamma, jnp.where(trust, learned.num_pairs, base.num_pairs)), moved
 
     def step_size(self, seen: Observation, products: InnerProducts, memory: Any) -> Any:
         learned, moved = self.policy.step_size(seen, products, memory)
         base, _ = self.policy.base.step_size(seen, products, memory.base)
-        return base * (learned / base) ** (self.t * self._open(seen)), moved
+        return self._mixed(base, learned, self.t * self._open(seen)), moved
 
 
 if __name__ == "__main__":
@@ -66,12 +71,16 @@ if __name__ == "__main__":
         "general": Gated(policy),
         "γ": Gated(policy, 1.0, 0.0, 0.0),
         "t": Gated(policy, 0.0, 0.0, 1.0),
-        "pairs": Gated(policy, 0.0, 1.0, 0.0),
         "half γ": Gated(policy, 0.5, 1.0, 1.0),
-        "fast 0.1": Gated(policy, fast=0.1),
         "fast 0.03": Gated(policy, fast=0.03),
+        "less 0.1": Gated(policy, soft=0.1),
+        "less 0.2": Gated(policy, soft=0.2),
+        "less 0.3": Gated(policy, soft=0.3),
     }
-    folder = Path("runs/research/gates") / f"{Path(path).stem}-m{memory_size}"
+    folder = (
+        Path("runs/research/gates")
+        / f"{Path(path).parents[1].name}-{Path(path).stem}-m{memory_size}"
+    )
     results = run(
         development(1, 3000),
         list(variants.values()),

@@ -47,12 +47,23 @@ def _curves(
 
 def development(per_kind: int, max_variables: int = 20_000) -> list[str]:
     """The first problems of each development kind."""
+    return first_of_each_kind("development", max_variables, per_kind)
+
+
+def first_of_each_kind(split: str, max_variables: int, per_kind: int = 1) -> list[str]:
+    """The first problems of each kind of a split that are there and no larger."""
     seen: dict[str, int] = {}
     names = []
-    for name in list_problems("development"):
+    for name in list_problems(split):
         kind = REGISTRY.kind(name)
-        size = sum(np.size(x) for x in jax.tree.leaves(get_problem(name).x0))
-        if seen.get(kind, 0) < per_kind and size <= max_variables:
+        if seen.get(kind, 0) >= per_kind:
+            continue
+        try:
+            x0 = get_problem(name).x0
+        except DataError as error:
+            print(f"{name}: {error}")
+            continue
+        if sum(np.size(leaf) for leaf in jax.tree.leaves(x0)) <= max_variables:
             seen[kind] = seen.get(kind, 0) + 1
             names.append(name)
     return names

@@ -2,9 +2,9 @@
 
 python -m research.limit POLICY
 
-In hindsight: a factor on the rule's γ and t of every step, by gradient ascent through the unroll,
-from the rule's answers and from the policy's. Greedy: t by an exact line search that costs
-nothing, with the rule's γ, and with the best of nine γ too.
+Greedy: t by an exact line search that costs nothing, with the rule's γ, and with the best of nine
+γ too. In hindsight: a factor on the rule's γ and t of every step, by gradients through the unroll,
+from the rule's answers, from the greedy ones and from random ones.
 """
 
 import json
@@ -38,7 +38,7 @@ PROBLEMS = (
 NUM_EVALS = 60
 BUDGETS = log_budgets(NUM_EVALS)
 MEMORY_SIZE = 10
-MOST = 3.0
+MOST = 10.0
 """Factors in hindsight lie within e^±MOST."""
 
 
@@ -100,7 +100,7 @@ def in_hindsight(fun: Any, x0: Any, least: float, starts: list[Any], steps: int 
 
 
 def greedy(fun: Any, x0: Any, gammas: Any) -> Any:
-    """The curve of exact line searches, with the best of some factors on γ at each step."""
+    """Exact line searches, with the best of some factors on γ at each step: curve and factors."""
     ts = jnp.geomspace(1e-4, 1e4, 241)
     state = lp.scale_by_lbfgs_pi(Rule(), memory_size=MEMORY_SIZE).init(x0)
 
@@ -125,13 +125,16 @@ def greedy(fun: Any, x0: Any, gammas: Any) -> Any:
             f_fine = jax.vmap(at)(fine)
             j = jnp.argmin(f_fine)
             updates, moved = take(proposal, fine[j], memory)
-            return f_fine[j], (updates, moved)
+            taken = MOST * jnp.tanh(log_gamma / MOST)
+            factors = jnp.stack([taken, jnp.log(fine[j] / t0)])
+            return f_fine[j], (updates, moved, factors)
 
         values, answers = jax.vmap(try_gamma)(gammas)
-        updates, state = jax.tree.map(lambda leaf: leaf[jnp.argmin(values)], answers)
+        best_of = jnp.argmin(values)
+        updates, state, factors = jax.tree.map(lambda leaf: leaf[best_of], answers)
         # lbfgs_pi's updates are scale_by_lbfgs_pi's with a change of sign.
         x = jax.tree.map(lambda a, u: a - u, x, updates)
-        return (x, state, best), best
+        return (x, state, best), (best, factors)
 
     start = (x0, state, jnp.inf)
     return jax.jit(lambda: jax.lax.scan(step, start, length=NUM_EVALS)[1])()
@@ -145,17 +148,24 @@ def study(name: str, policy: General) -> dict[str, Any]:
     def fun(x: Any) -> Any:
         return problem.loss(x, data)
 
+    by_t, t_factors = greedy(fun, x0, jnp.zeros(1))
+    by_both, both_factors = greedy(fun, x0, jnp.linspace(-2.0, 2.0, 9))
     curves = {
         "rule": jax.jit(lambda: curve(Rule(), fun, x0))(),
         "general": jax.jit(lambda: curve(policy, fun, x0))(),
-        "greedy t": greedy(fun, x0, jnp.zeros(1)),
-        "greedy γ and t": greedy(fun, x0, jnp.linspace(-2.0, 2.0, 9)),
+        "greedy t": by_t,
+        "greedy γ and t": by_both,
     }
     long = jax.jit(lambda: curve(Rule(), fun, x0, 2000)[-1])()
     known = [problem.minimum] if problem.minimum is not None else []
     least = min(float(long), *known, *(float(c[-1]) for c in curves.values()))
-    starts = [0.3 * jax.random.normal(jax.random.key(i), (2, NUM_EVALS)) for i in range(3)]
-    curves["hindsight"] = in_hindsight(fun, x0, least, [jnp.zeros((2, NUM_EVALS)), *starts])
+    starts = [0.3 * jax.random.normal(jax.random.key(i), (2, NUM_EVALS)) for i in range(2)]
+    starts += [jnp.zeros((2, NUM_EVALS))]
+    # Of factors beyond the bound the inverse of tanh does not exist.
+    starts += [
+        MOST * jnp.arctanh(jnp.clip(f.T / MOST, -0.99, 0.99)) for f in (t_factors, both_factors)
+    ]
+    curves["hindsight"] = in_hindsight(fun, x0, least, starts)
     least = min(least, float(curves["hindsight"][-1]))
     gaps = {
         label: float(np.mean(log_gaps(jnp.asarray(c)[None], least)[0, BUDGETS]))
