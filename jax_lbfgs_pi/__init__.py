@@ -7,6 +7,7 @@ from jax_lbfgs_pi.loop import Status, Trajectory
 from jax_lbfgs_pi.minimize import MinimizeResult, minimize
 from jax_lbfgs_pi.policy import (
     AnyPolicy,
+    General,
     InnerProducts,
     Observation,
     Pair,
@@ -37,6 +38,7 @@ from jax_lbfgs_pi.unroll import InnerState, frozen_value_and_grad, init_inner, u
 __all__ = [
     "AnyPolicy",
     "DataError",
+    "General",
     "Guard",
     "History",
     "InnerProducts",

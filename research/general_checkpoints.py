@@ -33,15 +33,17 @@ def figure(log: Path, evals: dict[str, np.ndarray], lane: int, label: str, path:
     left.plot(np.arange(49, len(gains)), mean)
     left.axhline(0.0, color="0.5", linewidth=0.8)
     left.set(xlabel="generation", title="training families: log₁₀ gap, less the rule's")
-    both = np.array([e[[0, lane]] for e in evals.values()])
-    shown = np.minimum(both, 400.0)
+    kinds: dict[str, list[np.ndarray]] = {}
+    for name, e in evals.items():
+        kinds.setdefault(name.split("/")[0], []).append(np.log(np.minimum(e[[0, lane]], 400.0)))
+    shown = np.exp([np.mean(logs, axis=0) for logs in kinds.values()])
     right.loglog(shown[:, 0], shown[:, 1], "o", markersize=4)
     right.plot([2, 400], [2, 400], color="0.5", linewidth=0.8)
-    for name, (x, y) in zip(evals, shown, strict=True):
+    for name, (x, y) in zip(kinds, shown, strict=True):
         if abs(np.log(y / x)) > 0.45:
             right.annotate(name, (x, y), fontsize=6)
     right.set(xlabel="evaluations, rule (400: unsolved)", ylabel=label)
-    right.set_title("development: to 1e-6 of the reduction")
+    right.set_title("development, mean of eight starts: to 1e-6")
     fig.savefig(path, dpi=110)
 
 
@@ -52,15 +54,16 @@ if __name__ == "__main__":
     paths = sorted((folder / "policies").glob("*.safetensors"))
     if rest[1:]:
         paths = [path for path in paths if path.stem.lstrip("0") in rest[1:]]
-    start = init_general(jax.random.key(0), Rule())
-    policies = [start, *(load_policy(path) for path in paths)]
+    start = init_general(jax.random.key(0), Rule(num_pairs=1e6))
+    policies = [start, *(load_policy(path).replace(base=start.base) for path in paths)]  # pyright: ignore
     labels = ["rule", *(path.stem for path in paths)]
     tag = "-".join(path.stem for path in paths)
     results = run(
         development(1, 3000),
         policies,
-        folder / f"development-m{memory_size}-{tag}",
+        Path("runs/research/checkpoints") / f"{folder.name}-m{memory_size}-{tag}",
         memory_size=memory_size,
+        num_starts=8,
     )
     for tau in (1e-3, 1e-6):
         print(f"tau = {tau:g}, m = {memory_size}")

@@ -31,7 +31,7 @@ from jax_lbfgs_pi.policy import (
     default_float,
 )
 
-DEFAULT = "rule"
+DEFAULT = "general"
 _FORMAT = "jax_lbfgs_pi.policy.v1"
 _SUFFIX = ".safetensors"
 _HAND_SET = {"cosine": cosine_policy, "rule": Rule, "unit": constant_policy}
