@@ -184,7 +184,7 @@ def measure(options: Options) -> dict[str, Any]:
 
 def tables(results: dict[str, Any]) -> list[Table]:
     """Ratios, with our milliseconds beside them."""
-    header = ["n", "leaves", "m", "ms", "/optax", "in a loop", "/t = 1", "in a loop", "/floor"]
+    header = ["n", "leaves", "m", "ms", "/optax", "loop", "/t = 1", "loop", "/floor"]
     rows = [
         [
             f"{row['n']:,}", row["leaves"], row["memory_size"], 1e3 * row["seconds"]["ours"],
@@ -193,7 +193,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
         ]
         for row in results["rows"][: results["num_table_rows"]]
     ]  # fmt: skip
-    title = "step: an update over optax's, over t = 1 without guard, and over the memory floor"
+    title = "step: an update, alone and in a loop, over optax's, t = 1's, the memory floor's"
     return [table(title, header, rows)]
 
 

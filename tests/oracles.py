@@ -19,10 +19,13 @@ def dense_inverse_hessian(pairs: list[tuple[np.ndarray, np.ndarray]], n: int) ->
     return H
 
 
-def two_loop(pairs: list[tuple[np.ndarray, np.ndarray]], g: np.ndarray) -> np.ndarray:
-    """Algorithm 1 of the paper, line by line."""
-    gamma = 1.0
-    if pairs:
+def two_loop(
+    pairs: list[tuple[np.ndarray, np.ndarray]], g: np.ndarray, gamma: float | None = None
+) -> np.ndarray:
+    """Algorithm 1 of the paper, line by line; with its γ unless another is given."""
+    if gamma is None and not pairs:
+        gamma = 1.0
+    if gamma is None:
         s, y = pairs[-1]
         gamma = abs(s @ y) / (y @ y) if y @ y > 0 else 1.0
     q, alphas = g.copy(), {}
