@@ -1,6 +1,8 @@
 """What each part of the default is worth, on the development problems.
 
-python -m research.ablation POLICY [memory_size]
+python -m research.ablation POLICY [memory_size [guards]]
+
+With `guards` the constants of acceptance too, each of which is compiled for itself.
 """
 
 import sys
@@ -115,12 +117,17 @@ if __name__ == "__main__":
     folder = Path("runs/research/ablation") / f"{Path(path).stem}-m{memory_size}"
     names, variants = development(1, 3000), lanes(general)
     results = run(names, list(variants.values()), folder / "policies", memory_size=memory_size)
-    whole = [variants["general"]]
-    for label, guard in GUARDS.items():
-        more = run(names, whole, folder / label.replace(" ", "-"), memory_size=memory_size,
-                   guard=guard)  # fmt: skip
+    labels, whole = list(variants), [variants["general"]]
+    for label, guard in GUARDS.items() if "guards" in rest else ():
+        more = run(
+            names,
+            whole,
+            folder / label.replace(" ", "-"),
+            memory_size=memory_size,
+            guard=guard,
+        )
         results = {k: np.concatenate([v, more[k]]) for k, v in results.items()}
-    labels = [*variants, *(f"general, {label}" for label in GUARDS)]
+        labels.append(f"general, {label}")
     rows = table(results, labels)
     print_table(rows)
     figure(rows, Path("docs/research/figures/ablation.png"))
