@@ -29,7 +29,7 @@ $(VENV)/.bench: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
-demo: $(VENV)/.base  ## Train a policy on digits, race it, write tables and figures to runs/demo.
+demo: $(VENV)/.base  ## Solve held-out problems, train a policy on digits, race it: runs/demo.
 	$(BIN)/lbfgs-pi demo
 
 test: $(VENV)/.dev  ## Run the tests (under 15 minutes on two cores).
