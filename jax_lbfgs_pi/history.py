@@ -90,8 +90,7 @@ def default_memory_size(params: Params) -> int:
     On development problems up to 3,000 variables 20 pairs solve more than 10 within any budget
     (`docs/research/04-memory.md`).
     """
-    num_params = sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
-    return 20 if num_params <= 10_000 else 10
+    return 20 if trees.size(params) <= 10_000 else 10
 
 
 def memory_size(history: History) -> int:

@@ -36,7 +36,7 @@ def subtract(a: Params, b: Params) -> Params:
 
 def size(a: Params) -> int:
     """n, the number of entries of all leaves."""
-    return sum(leaf.size for leaf in jax.tree.leaves(a))
+    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(a))
 
 
 def zeros(a: Params) -> Params:

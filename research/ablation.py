@@ -7,7 +7,7 @@ With `guards` the constants of acceptance too, each of which is compiled for its
 
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 
@@ -16,12 +16,12 @@ jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.policy import General, InnerProducts, Observation, Rule, Scaling
+from jax_lbfgs_pi.policy import General, Rule
 from research.lanes import development, print_table, run, table
+from research.mixed import Mixed
 
 GUARDS = {
     "accept all that is finite": lp.Guard(decrease=-jnp.inf),
@@ -34,58 +34,22 @@ GUARDS = {
 """Acceptance: all with the whole policy."""
 
 
-@struct.dataclass
-class Parts:
-    """Answers of a learned policy and of its base, mixed; parts are 1 (learned) or 0 (by rule).
-
-    Attributes:
-      policy: the learned one.
-      gamma, pairs, t: which answers are its own.
-      unit_start: whether the first step has length 1 instead of the rule's.
-    """
-
-    policy: General
-    gamma: Any = 1.0
-    pairs: Any = 1.0
-    t: Any = 1.0
-    unit_start: Any = 0.0
-
-    reads_ds: ClassVar[bool] = False
-
-    def init(self, dtype: Any) -> Any:
-        return self.policy.init(dtype)
-
-    def scale(self, seen: Observation, memory: Any) -> tuple[Scaling, Any]:
-        learned, moved = self.policy.scale(seen, memory)
-        base, _ = self.policy.base.scale(seen, memory.base)
-        gamma = jnp.where(self.gamma > 0, learned.gamma, base.gamma)
-        pairs = jnp.where(self.pairs > 0, learned.num_pairs, base.num_pairs)
-        return Scaling(gamma, pairs), moved
-
-    def step_size(self, seen: Observation, products: InnerProducts, memory: Any) -> Any:
-        learned, moved = self.policy.step_size(seen, products, memory)
-        base, _ = self.policy.base.step_size(seen, products, memory.base)
-        t = jnp.where(self.t > 0, learned, base)
-        unit = 1.0 / jnp.sqrt(products.dd)
-        return jnp.where((self.unit_start > 0) & (seen.count == 0), unit, t), moved
-
-
-def lanes(general: General) -> dict[str, Parts]:
+def lanes(general: General) -> dict[str, Mixed]:
     """The whole, one answer learned at a time, the rule, and the rule without each of its parts."""
 
-    def rule(unit_start: float = 0.0, **changes: Any) -> Parts:
+    def rule(unit_start: float = 0.0, **changes: Any) -> Mixed:
         bare = general.replace(base=Rule(**{"num_pairs": 1e6, **changes}))  # pyright: ignore
-        return Parts(bare, 0.0, 0.0, 0.0, unit_start)
+        return Mixed(bare, 0.0, 0.0, 0.0, unit_start=unit_start)
 
     whole = general.replace(base=Rule(num_pairs=1e6))  # pyright: ignore
     return {
-        "general": Parts(whole),
-        "only γ learned": Parts(whole, 1.0, 0.0, 0.0),
-        "only t learned": Parts(whole, 0.0, 0.0, 1.0),
-        "only pairs learned": Parts(whole, 0.0, 1.0, 0.0),
-        "γ by rule": Parts(whole, 0.0, 1.0, 1.0),
-        "t by rule": Parts(whole, 1.0, 1.0, 0.0),
-        "pairs by rule": Parts(whole, 1.0, 0.0, 1.0),
+        "general": Mixed(whole),
+        "only γ learned": Mixed(whole, 1.0, 0.0, 0.0),
+        "only t learned": Mixed(whole, 0.0, 0.0, 1.0),
+        "only pairs learned": Mixed(whole, 0.0, 1.0, 0.0),
+        "γ by rule": Mixed(whole, 0.0, 1.0, 1.0),
+        "t by rule": Mixed(whole, 1.0, 1.0, 0.0),
+        "pairs by rule": Mixed(whole, 1.0, 0.0, 1.0),
         "rule": rule(),
         "rule, γ short": rule(cap=1.0, raised=1.0),
         "rule, γ long": rule(cap=1e6, raised=1.0, lowered=1.0, rejected=1.0),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.suite import REGISTRY, get_problem, list_problems
 from jax_lbfgs_pi.tasks import DataError
@@ -63,7 +64,7 @@ def first_of_each_kind(split: str, max_variables: int, per_kind: int = 1) -> lis
         except DataError as error:
             print(f"{name}: {error}")
             continue
-        if sum(np.size(leaf) for leaf in jax.tree.leaves(x0)) <= max_variables:
+        if trees.size(x0) <= max_variables:
             seen[kind] = seen.get(kind, 0) + 1
             names.append(name)
     return names

@@ -12,10 +12,10 @@ import jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
-import numpy as np
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
+from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.policy import General, Rule
 from jax_lbfgs_pi.suite import get_problem
 from research.lanes import development, print_table, run, table
@@ -28,7 +28,7 @@ SIZES = ((1, 10), (11, 100), (101, 3000))
 @functools.cache
 def num_variables(name: str) -> int:
     """The n of a problem."""
-    return sum(np.size(leaf) for leaf in jax.tree.leaves(get_problem(name).x0))
+    return trees.size(get_problem(name).x0)
 
 
 def figure(areas: dict[str, list[float]], path: Path) -> None:

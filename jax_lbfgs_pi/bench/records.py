@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.baselines import Competitor
 from jax_lbfgs_pi.bench.run_problem import Record, Runner
 from jax_lbfgs_pi.files import write_arrays, write_atomically
@@ -115,7 +116,7 @@ def problem_digest(problem: Problem) -> str:
 
 def num_variables(problem: Problem) -> int:
     """How many numbers the starting point has."""
-    return sum(np.size(leaf) for leaf in jax.tree.leaves(problem.x0))
+    return trees.size(problem.x0)
 
 
 def run_suite(

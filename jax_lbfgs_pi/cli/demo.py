@@ -87,9 +87,7 @@ def held_out(count: int) -> list[str]:
 
 def _is_small(name: str) -> bool:
     """Whether a problem is bundled and of at most `MOST_VARIABLES`."""
-    import jax
-    import numpy as np
-
+    from jax_lbfgs_pi import trees
     from jax_lbfgs_pi.suite import get_problem
     from jax_lbfgs_pi.tasks import DataError
 
@@ -97,7 +95,7 @@ def _is_small(name: str) -> bool:
         x0 = get_problem(name).x0
     except DataError:
         return False
-    return sum(np.size(leaf) for leaf in jax.tree.leaves(x0)) <= MOST_VARIABLES
+    return trees.size(x0) <= MOST_VARIABLES
 
 
 def _train_and_race(args: argparse.Namespace, config: Any, out: Console) -> dict[str, Any]:
