@@ -161,21 +161,24 @@ def head_mask(history: History) -> Bool[Array, " m"]:
 
 def newest_mask(history: History, num_pairs: Float[Array, ""]) -> Bool[Array, " m"]:
     """The slots of the newest `num_pairs` pairs."""
-    return _ages(history) < num_pairs
+    m = memory_size(history)
+    newer = history.head - 1 - jnp.arange(m, dtype=history.head.dtype)
+    return jnp.where(newer < 0, newer + m, newer) < num_pairs
 
 
 def curvatures(history: History) -> Float[Array, " m"]:
-    """`y_iᵀy_i / s_iᵀy_i`, newest first; 0 for skipped pairs and where there is none."""
+    """`y_iᵀy_i / s_iᵀy_i`, by slot; 0 for skipped pairs and where there is none."""
     sy, yy = history.products.sy, jnp.diagonal(history.products.yy)
     usable = sy > 0
-    by_slot = jnp.where(usable, yy / jnp.where(usable, sy, 1.0), 0.0)
-    return by_slot[_ages(history)]  # which slot has an age and which age a slot: one formula
+    return jnp.where(usable, yy / jnp.where(usable, sy, 1.0), 0.0)
 
 
-def _ages(history: History) -> Int[Array, " m"]:
-    """How many pairs are newer than that of each slot."""
-    m = memory_size(history)
-    return (history.head - 1 - jnp.arange(m)) % m
+def in_span(history: History, with_g: Float[Array, "2 m"]) -> Float[Array, ""]:
+    """Σ (s_iᵀg)² / s_iᵀy_i over the pairs that are not skipped."""
+    sy = history.products.sy
+    usable = sy > 0
+    size = jnp.where(usable, with_g[0], 0.0)
+    return jnp.sum(size * (size / jnp.where(usable, sy, 1.0)))
 
 
 def pairs_vdot(history: History, v: Params) -> Float[Array, "2 m"]:

@@ -14,6 +14,7 @@ from jax_lbfgs_pi.history import (
     History,
     curvatures,
     head_mask,
+    in_span,
     memory_size,
     newest_mask,
     pairs_vdot,
@@ -86,7 +87,7 @@ def propose(
         history=window.history,
         history_grads=window.with_g,
         pair=window.pair,
-        steepest=jnp.maximum(state.steepest, seen.curvatures[0]),
+        steepest=jnp.maximum(state.steepest, seen.curvature),
         last_ss=seen.last_ss,
         memory=memory,
         step_size=state.step_size,
@@ -197,7 +198,9 @@ def _observe(
         step_size=state.step_size,
         rejections=state.rejections,
         num_pairs=jnp.sum(window.history.products.sy > 0),
+        curvature=window.pair.curvature(),
         curvatures=curvatures(window.history),
+        in_span=in_span(window.history, window.with_g),
         memory_size=memory_size(window.history),
         num_params=trees.size(new.params),
     )
@@ -218,9 +221,10 @@ def _direct(
     dg, dy = _products_of(coefficients, window, new)
     if accepted is not None:
         # H is positive definite, but by rounding may cease to be: then down the gradient.
-        downhill = Coefficients(jnp.zeros_like(coefficients.pairs), -scaling.gamma)
-        coefficients = trees.where(dg < 0, coefficients, downhill)
-        dg, dy = _products_of(coefficients, window, new)
+        down = dg < 0
+        coefficients = coefficients._replace(pairs=jnp.where(down, coefficients.pairs, 0.0))
+        dg = jnp.where(down, dg, coefficients.g * new.gg)
+        dy = jnp.where(down, dy, coefficients.g * new.gy)
     d = combine(coefficients, history, new.grads)
     if accepted is not None:
         d = trees.where(accepted, d, trees.subtract(new.params, state.prev_params))
@@ -238,8 +242,7 @@ def _products_of(
     coefficients: Coefficients, window: _Window, new: _Trial
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The dᵀg and dᵀy of a direction from its coefficients, in which they are linear."""
-    with_gy = jnp.stack([window.with_g.ravel(), window.with_y.ravel()])
-    dg, dy = linalg.matvec(with_gy, coefficients.pairs.ravel())
+    dg, dy = (jnp.sum(coefficients.pairs * with_v) for with_v in (window.with_g, window.with_y))
     return dg + coefficients.g * new.gg, dy + coefficients.g * new.gy
 
 

@@ -32,11 +32,15 @@ def test_valleys_of_one_formula_stand_on_one_side():
 def test_problems_by_split_and_kind():
     names = list_problems("test", ["beale", "wood"])
     assert kinds(names) == {"beale", "wood"}
+    first = list_problems("test", ["beale", "wood"], per_kind=1)
+    assert len(names) > 2
+    assert len(first) == 2
+    assert first == [next(n for n in names if n.startswith(k)) for k in ("beale", "wood")]
     problem = get_problem(names[0])
     assert (problem.name, problem.kind) == (names[0], "beale")
     with pytest.raises(ValueError, match="Unknown split 'train': choose one of development, test"):
         list_problems("train")
-    with pytest.raises(ValueError, match="Unknown kind 'beale'"):
+    with pytest.raises(ValueError, match="has no kind 'beale'"):
         list_problems("development", ["beale"])
     with pytest.raises(ValueError, match="Unknown problem 'nothing'"):
         get_problem("nothing")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -166,24 +165,10 @@ def _competitors(args: argparse.Namespace) -> tuple[list[Any], str]:
 
 def _problems(args: argparse.Namespace) -> Sequence[str]:
     """The names of the problems, the first few of each kind."""
-    from jax_lbfgs_pi.suite import REGISTRY, list_problems
+    from jax_lbfgs_pi.suite import list_problems
 
-    split = None if args.suite == "all" else args.suite
-    kinds = args.kinds.split(",") if args.kinds else None
-    names = list_problems(split, kinds)
-    kind_of = {name: REGISTRY.kind(name) for name in names}
-    missing = sorted(set(kinds or ()) - set(kind_of.values()))
-    if missing:
-        all_kinds = ", ".join(sorted({REGISTRY.kind(name) for name in list_problems(split)}))
-        raise ValueError(
-            f"The {args.suite} suite has no kind {missing[0]!r}: choose among {all_kinds}."
-        )
     if args.problems is not None and args.problems < 1:
         raise ValueError(f"--problems must be at least 1, but got {args.problems}.")
-    seen: Counter[str] = Counter()
-    chosen = []
-    for name in names:
-        seen[kind_of[name]] += 1
-        if args.problems is None or seen[kind_of[name]] <= args.problems:
-            chosen.append(name)
-    return chosen
+    split = None if args.suite == "all" else args.suite
+    kinds = args.kinds.split(",") if args.kinds else None
+    return list_problems(split, kinds, per_kind=args.problems)

@@ -72,12 +72,9 @@ def held_out(count: int) -> list[str]:
     """The first problems of `count` test kinds, evenly spaced; of those too large, the next."""
     import numpy as np
 
-    from jax_lbfgs_pi.suite import REGISTRY, list_problems
+    from jax_lbfgs_pi.suite import list_problems
 
-    first: dict[str, str] = {}
-    for name in list_problems("test"):
-        first.setdefault(REGISTRY.kind(name), name)
-    names = list(first.values())
+    names = list_problems("test", per_kind=1)
     chosen: list[str] = []
     for i in np.linspace(0, len(names), count, endpoint=False).astype(int):
         fit = next((n for n in names[i:] if n not in chosen and _is_small(n)), None)

@@ -52,7 +52,7 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--generations", type=int, metavar="N",
-        help="moves of the weights, of the preset general (default: 3500)",
+        help="moves of the weights, of the preset general (default: 2500)",
     )  # fmt: skip
     parser.add_argument(
         "--families", type=lambda text: tuple(text.split(",")), metavar="F,F",

@@ -50,8 +50,8 @@ def write_difference(stack: Array, a: Array, b: Array, index: Array, written: Ar
 
 
 def _write_or_rewrite(stack: Array, a: Array, b: Array, index: Array, written: Array) -> Array:
-    old = lax.dynamic_index_in_dim(stack, index, 0, keepdims=False)
-    return write_row(stack, jnp.where(written, (a - b).astype(stack.dtype), old), index)
+    at = jnp.where(written, index, stack.shape[0])  # what lies outside is dropped
+    return stack.at[at].set((a - b).astype(stack.dtype), mode="drop")
 
 
 @jax.custom_jvp

@@ -7,13 +7,16 @@ rotations none of them changes; n and the numbers of steps and of pairs are read
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
 
-MOST_PARAMS, MOST_STEPS, MOST_PAIRS = 256, 150, 20
+MOST_PARAMS, MOST_PAIRS = 256, 20
 """More of these are read as so many: no policy has been trained on more."""
 
-NUM_BEFORE = 18
+NUM_BEFORE = 19
 NUM_AFTER = 5
+MOST_LOG = 9.0
+"""Ratios beyond e^±9 are read as that."""
 
 
 def before_direction(
@@ -21,38 +24,47 @@ def before_direction(
 ) -> Float[Array, f"{NUM_BEFORE}"]:
     """What is known before the direction is: how the last step went, and what the window holds."""
     r = seen.slope_ratio()
-    step, pair = seen.step, seen.pair
+    step, short = seen.step, seen.pair.short_scaling()
     predicted = -seen.start_slope
     # Before the first pair t has a unit, and the model nothing to be wrong about.
     scaled = seen.count > 1
     reduction = _ratio(seen.prev_value - seen.value, predicted)
-    # sᵀBs / sᵀy, B the last inverse of H; above 1 where the model was too steep.
-    steepness = jnp.where(scaled, _ratio(seen.step_size * predicted, step.sy), 0.0)
-    newest = seen.curvatures[0]
-    there = seen.curvatures > 0
-    num_there = jnp.maximum(jnp.sum(there), 1)
-    logs = jnp.where(there, _log_ratio(seen.curvatures, newest), 0.0)
-    spread = jnp.sum(jnp.abs(logs)) / num_there
+    newest = seen.curvature
+    flatnesses = _ratio(jnp.ones_like(newest), seen.curvatures)
+    most, flattest = linalg.materialize((jnp.max(seen.curvatures), jnp.max(flatnesses)))
+    long_log, base_log, fall_log, steep_log, span_log, step_log, most_log, flat_log = _logs(
+        (seen.pair.long_scaling(), short),
+        (base_gamma, short),
+        (seen.gg, seen.prev_gg),
+        # sᵀBs / sᵀy, B the last inverse of H; above 1 where the model was too steep.
+        (jnp.where(scaled, seen.step_size * predicted, 0.0), step.sy),
+        # How much of the gradient lies where the pairs should have left none.
+        (seen.in_span, base_gamma * seen.gg),
+        (jnp.where(scaled, seen.step_size, 0.0), jnp.ones_like(r)),
+        (most, newest),
+        (flattest * newest, jnp.ones_like(r)),
+    )
     return jnp.stack(
         [
             jnp.clip(r, -2.0, 2.0),
             jnp.exp(-jnp.abs(r) * 4.0),
-            _log_ratio(pair.long_scaling(), pair.short_scaling()) / 3.0,
-            _log_ratio(base_gamma, pair.short_scaling()) / 3.0,
-            jnp.where(scaled, _squash(jnp.log(_positive(seen.step_size))), 0.0),
+            long_log / 3.0,
+            base_log / 3.0,
+            step_log / 2.0,
             jnp.minimum(seen.rejections, 4) / 2.0,
-            _log_ratio(seen.gg, seen.prev_gg) / 3.0,
+            fall_log / 3.0,
             jnp.where(seen.has_values, jnp.clip(reduction, -1.0, 2.0), 0.5),
             jnp.where(seen.has_values, 0.0, 1.0),
-            _log_ratio(steepness, jnp.ones_like(r)) / 2.0,
+            steep_log / 2.0,
             jnp.where(step.sy > 0, 0.0, 1.0),
             _cosine(seen.end_slope, seen.gg, step.ss),
             _cosine(step.sy, step.ss, step.yy),
-            jnp.sum(logs) / num_there / 2.0,
-            spread / 2.0,
-            jnp.log1p(jnp.minimum(seen.num_pairs, MOST_PAIRS).astype(r.dtype)) / 3.0,
+            most_log / 3.0,
+            flat_log / 3.0,
+            jnp.minimum(seen.num_pairs, MOST_PAIRS) / 10.0,
             jnp.full_like(r, jnp.log(min(seen.num_params, MOST_PARAMS)) / 5.0 - 1.0),
-            jnp.log1p(jnp.minimum(seen.count, MOST_STEPS).astype(r.dtype)) / 3.0 - 1.0,
+            4.0 / (4.0 + seen.count),
+            span_log / 3.0,
         ]
     ).astype(r.dtype)
 
@@ -62,19 +74,16 @@ def after_direction(
 ) -> Float[Array, f"{NUM_AFTER}"]:
     """What the direction adds: its angles, its length, and the decrease that it promises."""
     descent = -products.dg
-    return jnp.stack(
-        [
-            _log_ratio(_cosine(descent, products.dd, products.gg), jnp.ones_like(descent)) / 2.0,
-            _log_ratio(products.dd, seen.last_ss) / 3.0,
-            _cosine(products.dy, products.dd, products.yy),
-            _log_ratio(descent, jnp.abs(seen.start_slope)) / 3.0,
-            jnp.where(seen.count > 0, _squash(jnp.log(_positive(base_step))), 0.0),
-        ]
+    angle = _cosine(descent, products.dd, products.gg)
+    one = jnp.ones_like(descent)
+    angle_log, length_log, slope_log, step_log = _logs(
+        (angle, one),
+        (products.dd, seen.last_ss),
+        (descent, jnp.abs(seen.start_slope)),
+        (jnp.where(seen.count > 0, base_step, 0.0), one),
     )
-
-
-def _positive(x: Array) -> Array:
-    return jnp.where(x > 0, x, 1.0)
+    bend = _cosine(products.dy, products.dd, products.yy)
+    return jnp.stack([angle_log / 2.0, length_log / 3.0, bend, slope_log / 3.0, step_log / 2.0])
 
 
 def _ratio(a: Array, b: Array) -> Array:
@@ -82,15 +91,17 @@ def _ratio(a: Array, b: Array) -> Array:
     return jnp.where(usable, a / jnp.where(usable, b, 1.0), 0.0)
 
 
-def _squash(x: Array) -> Array:
-    return 3.0 * jnp.tanh(x / 3.0)
+def _logs(*ratios: tuple[Array, Array]) -> Array:
+    """The logarithms of several ratios, as one array: in a batch one loop instead of many."""
+    return _log_ratio(jnp.stack([a for a, _ in ratios]), jnp.stack([b for _, b in ratios]))
 
 
 def _log_ratio(a: Array, b: Array) -> Array:
     """ln(a / b), at most 9 in size; 0 where one of them is not positive."""
     usable = (a > 0) & (b > 0)
-    log = jnp.log(jnp.where(usable, a, 1.0)) - jnp.log(jnp.where(usable, b, 1.0))
-    return 9.0 * jnp.tanh(jnp.where(usable, log, 0.0) / 9.0)
+    ratio = jnp.where(usable, a / jnp.where(usable, b, 1.0), 1.0)
+    most = jnp.exp(jnp.asarray(MOST_LOG, ratio.dtype))
+    return jnp.log(jnp.clip(ratio, 1.0 / most, most))
 
 
 def _cosine(product: Array, square_a: Array, square_b: Array) -> Array:

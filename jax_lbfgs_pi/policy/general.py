@@ -27,7 +27,7 @@ BOUND = 1.5
 TRUST = 2.3
 """At least e^-TRUST of `MOST_PAIRS` pairs are trusted, two; at first all."""
 DEAD_ZONE = 0.15
-"""Answers of the network smaller than this change nothing."""
+"""Answers for γ and t smaller than this change nothing."""
 
 
 class GeneralMemory(NamedTuple):
@@ -46,10 +46,12 @@ class GeneralMemory(NamedTuple):
 
 @struct.dataclass
 class General:
-    """The answers of `base`, times `exp(bound · tanh(network))`; with weights 0 those of `base`.
+    """The answers of `base`, times `exp(network)`, bounded; with weights 0 those of `base`.
 
     γ and t may differ from the base's by a factor e^±1.5, and from two pairs on
-    any number is trusted. Two small networks: one before the direction, one after.
+    any number is trusted. Two small networks: one before the direction, one after. Their
+    activations are rational, and what is bounded is clipped: in a batch of small problems
+    transcendental functions are what a policy costs.
 
     Attributes:
       params: weights, a dict of arrays.
@@ -72,11 +74,11 @@ class General:
         answer, base = self.base.scale(seen, memory.base)
         dtype = seen.gg.dtype
         features = before_direction(seen, answer.gamma)
-        hidden = _layer(self.params["before"], jnp.concatenate([features, memory.averages]))
-        hidden = jnp.tanh(hidden)
+        inputs = jnp.concatenate([features, memory.averages])
+        hidden = jax.nn.soft_sign(_layer(self.params["before"], inputs))
         out = _layer(self.params["answer"], hidden)
         gamma = answer.gamma * _factor(out[0])
-        share = jnp.exp(TRUST * jnp.tanh(jnp.minimum(out[1] + DEAD_ZONE, 0.0)))
+        share = jnp.exp(jnp.clip(out[1], -TRUST, 0.0))
         num_pairs = jnp.minimum(answer.num_pairs, max(seen.memory_size, MOST_PAIRS) * share)
         averages = DECAY * memory.averages + (1.0 - DECAY) * features[:NUM_AVERAGES]
         moved = GeneralMemory(base, averages.astype(dtype), hidden.astype(dtype))
@@ -88,8 +90,9 @@ class General:
         """The base's answer times a factor."""
         t, base = self.base.step_size(seen, products, memory.base)
         features = after_direction(seen, products, t)
-        hidden = _layer(self.params["after"], jnp.concatenate([features, memory.hidden]))
-        out = _layer(self.params["size"], jnp.tanh(hidden))
+        inputs = jnp.concatenate([features, memory.hidden])
+        hidden = jax.nn.soft_sign(_layer(self.params["after"], inputs))
+        out = _layer(self.params["size"], hidden)
         # The first step has nothing to be learned from.
         t = t * jnp.where(seen.count > 0, _factor(out[0]), 1.0)
         return t.astype(seen.gg.dtype), memory._replace(base=base)
@@ -112,13 +115,13 @@ def init_general(key: Any, base: StepPolicy) -> General:
 
 
 def _factor(out: Array) -> Array:
-    """exp(bound · tanh(out)), but exactly 1 for small `out`.
+    """exp(out), bounded, but exactly 1 for small `out`.
 
     Near a minimum t = 1 is what makes a quasi-Newton method converge superlinearly, and any other
     t that a network is not sure of is a loss.
     """
     firm = jnp.sign(out) * jnp.maximum(jnp.abs(out) - DEAD_ZONE, 0.0)
-    return jnp.exp(BOUND * jnp.tanh(firm))
+    return jnp.exp(jnp.clip(firm, -BOUND, BOUND))
 
 
 def _layer(weights: dict[str, Any], x: Array) -> Array:

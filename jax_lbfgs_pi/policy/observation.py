@@ -53,6 +53,10 @@ class Pair(NamedTuple):
         """γ = sᵀs / |sᵀy|; 1 where sᵀy = 0 (Barzilai & Borwein 1988)."""
         return _ratio(self.ss, jnp.abs(self.sy))
 
+    def curvature(self) -> Float[Array, ""]:
+        """`yᵀy / sᵀy`; 0 where sᵀy <= 0."""
+        return jnp.where(self.sy > 0, _ratio(self.yy, self.sy), 0.0)
+
 
 def _ratio(a: Array, b: Array) -> Array:
     usable = b > 0
@@ -80,8 +84,10 @@ class Observation(NamedTuple):
       step_size: t of the last step.
       rejections: trials rejected before the last step was accepted.
       num_pairs: pairs in the window.
-      curvatures: `yᵀy / sᵀy` of the pairs in the window, newest first, shape `(m,)`; 0 where there
-        is none.
+      curvature: `yᵀy / sᵀy` of the newest pair; 0 where there is none.
+      curvatures: that of all pairs in the window, in no order, shape `(m,)`; 0 where there is none.
+      in_span: Σ (s_iᵀg_k)² / s_iᵀy_i over the window: 0 where f is a quadratic and the steps are
+        exact, and were the s_i conjugate the share of the pairs in g_kᵀH g_k.
       memory_size: m, how many it has room for; an `int`.
       num_params: n; an `int`.
     """
@@ -101,7 +107,9 @@ class Observation(NamedTuple):
     step_size: Float[Array, ""]
     rejections: Int[Array, ""]
     num_pairs: Int[Array, ""]
+    curvature: Float[Array, ""]
     curvatures: Float[Array, " m"]
+    in_span: Float[Array, ""]
     memory_size: int
     num_params: int
 

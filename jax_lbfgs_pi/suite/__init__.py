@@ -6,6 +6,7 @@ random problems of `families`. No kind stands in both: the split is the file `sp
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Iterable
 from importlib import resources
 
@@ -38,8 +39,18 @@ def _split() -> dict[str, list[str]]:
     return json.loads(text)
 
 
-def list_problems(split: str | None = None, kinds: Iterable[str] | None = None) -> list[str]:
+def list_problems(
+    split: str | None = None,
+    kinds: Iterable[str] | None = None,
+    *,
+    per_kind: int | None = None,
+) -> list[str]:
     """The names of the problems of a split, of some kinds, or of all.
+
+    Args:
+      split: a name in `SPLITS`; None for both.
+      kinds: None for all of the split.
+      per_kind: how many of each kind at most, the first ones.
 
     Raises:
       ValueError: for an unknown split or kind.
@@ -51,9 +62,18 @@ def list_problems(split: str | None = None, kinds: Iterable[str] | None = None) 
         kinds = list(kinds)
         unknown = [kind for kind in kinds if kind not in chosen]
         if unknown:
-            raise ValueError(f"Unknown kind {unknown[0]!r}: choose among {', '.join(chosen)}.")
+            raise ValueError(
+                f"The {split or 'whole'} suite has no kind {unknown[0]!r}: choose among "
+                f"{', '.join(chosen)}."
+            )
         chosen = kinds
-    return REGISTRY.names(chosen)
+    seen: Counter[str] = Counter()
+    names = []
+    for name in REGISTRY.names(chosen):
+        seen[REGISTRY.kind(name)] += 1
+        if per_kind is None or seen[REGISTRY.kind(name)] <= per_kind:
+            names.append(name)
+    return names
 
 
 def get_problem(name: str) -> Problem:

@@ -44,7 +44,7 @@ class EvolutionConfig:
       seed: of the initial weights, the perturbations and the problems.
     """
 
-    generations: int = 3500
+    generations: int = 2500
     families: tuple[str, ...] = ()
     families_per_generation: int = 10
     tasks_per_family: int = 8
