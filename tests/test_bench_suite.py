@@ -313,15 +313,9 @@ def test_who_takes_part():
 @pytest.fixture
 def toy_suite(monkeypatch):
     registry = toy_registry()
-    splits = {"development": ["rosenbrock", "moon"], "test": ["bowl"], None: None}
-
-    def list_problems(split=None, kinds=None):
-        allowed = set(registry.names(splits[split]))
-        return [name for name in registry.names(kinds) if name in allowed]
-
+    splits = {"development": ["rosenbrock", "moon"], "test": ["bowl"]}
+    monkeypatch.setattr(suite, "_split", lambda: splits)
     monkeypatch.setattr(suite, "REGISTRY", registry)
-    monkeypatch.setattr(suite, "list_problems", list_problems, raising=False)
-    monkeypatch.setattr(suite, "get_problem", registry.make, raising=False)
 
 
 def command(*words):
