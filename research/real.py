@@ -31,9 +31,7 @@ BUDGET = 300
 if __name__ == "__main__":
     folder = Path(sys.argv[1] if sys.argv[1:] else "runs/bench-test20-real")
     known = bench.bench_competitors(MEMORY_SIZE)
-    policies = [
-        bench.policy_entrant(name, memory_size=MEMORY_SIZE) for name in ("general", "rule")
-    ]
+    policies = [bench.policy_entrant(name, memory_size=MEMORY_SIZE) for name in ("general", "rule")]
     results = bench.run_suite(
         list_problems("test", KINDS, per_kind=4),
         get_problem,
@@ -48,7 +46,16 @@ if __name__ == "__main__":
         searches = ["BTLS", "optax.lbfgs", "SciPy m=5", "SciPy m=10", "Kanzow-Steck"]
         costs = bench.better_of(costs, searches, SEARCHES)
         print(f"\ntau = {tau:g}: first in %, ties half; median ratio of evaluations")
-        against = ["t = 1", "BTLS", "ADAM", "Kanzow-Steck", "optax.lbfgs", SCIPY, "π rule", SEARCHES]
+        against = [
+            "t = 1",
+            "BTLS",
+            "ADAM",
+            "Kanzow-Steck",
+            "optax.lbfgs",
+            SCIPY,
+            "π rule",
+            SEARCHES,
+        ]
         duels = [bench.duel(costs, "π general", name) for name in against]
         for duel in duels:
             score = duel.score

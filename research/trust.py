@@ -20,7 +20,8 @@ import numpy as np
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from jax_lbfgs_pi.policy import Rule
+from jax_lbfgs_pi import load_policy
+from jax_lbfgs_pi.policy import General, Rule, init_general
 from jax_lbfgs_pi.suite.families import FAMILIES
 from jax_lbfgs_pi.training.population import best_values, family_losses, task_sampler
 from research.lanes import evals_to, stack
@@ -111,7 +112,12 @@ if __name__ == "__main__":
         print(f"{name:28s} {cells}", flush=True)
     overall = np.mean(list(means.values()), 0)
     print(f"{'all':28s} " + " ".join(f"{m:+.3f}       " for m in overall))
-    print_networks(
-        networks([Rule(num_pairs=float(k)) for k in TRUSTED]), [f"{k} pairs" for k in TRUSTED]
-    )
+    learned, bare = load_policy("general"), init_general(jax.random.key(0), Rule())
+    assert isinstance(learned, General)
+    lanes = [
+        (f"{name}, {k} pairs", policy.replace(base=Rule(num_pairs=float(k))))  # pyright: ignore
+        for name, policy in (("rule", bare), ("general", learned))
+        for k in TRUSTED
+    ]
+    print_networks(networks([policy for _, policy in lanes]), [label for label, _ in lanes])
     figure(means, Path("docs/research/figures/trust.png"))
