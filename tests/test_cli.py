@@ -527,6 +527,6 @@ def test_demo_from_end_to_end(command, tmp_path):
         assert (tmp_path / "race" / name).read_bytes().startswith(PNG)
     for part in ("1. Solving", "2. Training", "3. Racing", "optax.lbfgs", "load it with"):
         assert part in out
-    # Even after one epoch the policy brings f down further than ADAM does.
-    (adam,) = [line for line in report["by"]["num_evals"] if line["name"] == "ADAM"]
-    assert adam["advantage"] > 0
+    # What a policy is worth after one epoch hangs on the rounding of an unroll: no claim is made.
+    (adam,) = [duel for duel in solved["duels"] if duel["against"] == "ADAM"]
+    assert adam["score"]["value"] == 1.0
