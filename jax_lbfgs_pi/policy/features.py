@@ -1,7 +1,8 @@
 """What a learned policy reads: numbers free of the units of f and x, and of rotations.
 
 Logarithms of ratios and cosines, each scaled to be of order 1. Under f → c f, x → b x + a and
-rotations none of them changes; n and the numbers of steps and of pairs are read through logarithms.
+rotations none of them changes. n is read through its logarithm, the number k of steps through
+4 / (4 + k).
 """
 
 import jax.numpy as jnp
