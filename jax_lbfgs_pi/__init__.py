@@ -3,7 +3,7 @@
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.direction import gram_direction, two_loop_direction
 from jax_lbfgs_pi.history import History, init_history, push
-from jax_lbfgs_pi.loop import Status, Trajectory
+from jax_lbfgs_pi.loop import Progress, Trajectory
 from jax_lbfgs_pi.minimize import MinimizeResult, minimize
 from jax_lbfgs_pi.policy import (
     AnyPolicy,
@@ -30,6 +30,7 @@ from jax_lbfgs_pi.pretrained import (
     save_policy,
 )
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
+from jax_lbfgs_pi.stopping import Status, Stopping
 from jax_lbfgs_pi.tasks import DataError, Task, TaskSet, get_tasks
 from jax_lbfgs_pi.training import MetaTrainConfig, MetaTrainLog, get_preset, meta_train
 from jax_lbfgs_pi.transform import lbfgs_pi, scale_by_lbfgs_pi
@@ -50,12 +51,14 @@ __all__ = [
     "Pair",
     "Policy",
     "PolicyFileError",
+    "Progress",
     "Rule",
     "ScaleByLBFGSPiState",
     "Scaling",
     "Status",
     "StepPolicy",
     "StepSizePolicy",
+    "Stopping",
     "Task",
     "TaskSet",
     "Trajectory",

@@ -8,11 +8,26 @@ Thuente 1994). Without values the slopes alone decide.
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from jax_lbfgs_pi import linalg
 
 WINDOW = 5
 """So many accepted values are remembered; a trial is measured against the greatest of them."""
+
+
+class Values(NamedTuple):
+    """f at the last accepted points.
+
+    Attributes:
+      last: newest first, shape `(WINDOW,)`.
+      known: how many of them are known, an int32 scalar.
+    """
+
+    last: Float[Array, " w"]
+    known: Int[Array, ""]
 
 
 class Guard(NamedTuple):
@@ -40,57 +55,69 @@ class Trial(NamedTuple):
       start_slope: the slope of f along the step where it began, gᵀs.
       end_slope: the slope at the trial, g₊ᵀs.
       finite: whether f and its gradient are finite there.
+      eps: the machine epsilon that f was computed with, a number.
     """
 
     value: Float[Array, ""] | None
     start_slope: Float[Array, ""]
     end_slope: Float[Array, ""]
     finite: Bool[Array, ""]
+    eps: float
 
 
 def judge(
-    guard: Guard, trial: Trial, values: Float[Array, " w"], first: Bool[Array, ""]
+    guard: Guard, trial: Trial, values: Values, first: Bool[Array, ""]
 ) -> tuple[Bool[Array, ""], Float[Array, ""]]:
     """Whether a trial is accepted, and the share of its step to try next if it is not.
 
     Args:
       guard: the constants.
       trial: the trial.
-      values: the last accepted values, newest first; -inf where unknown or none.
+      values: the last accepted values.
       first: whether it is the first step.
 
     Returns:
       The verdict, and the share, within the guard's limits.
     """
+    dtype = trial.end_slope.dtype
+    guard = jax.tree.map(lambda constant: jnp.asarray(constant, dtype), guard)
     smooth = trial.end_slope <= jnp.abs(trial.start_slope)
     accepted, share = smooth, _secant(trial.start_slope, trial.end_slope)
     if trial.value is not None:
         by_value = _low_enough(guard, trial, trial.value, values, smooth)
-        at_cubic = _cubic(trial.value - values[0], trial.start_slope, trial.end_slope)
-        known = values[0] > -jnp.inf
+        rise = trial.value - values.last[0]
+        at_cubic = _cubic(rise, trial.start_slope, trial.end_slope)
+        known = values.known > 0
         accepted, share = jnp.where(known, by_value, smooth), jnp.where(known, at_cubic, share)
     least = jnp.where(first, guard.first_least, guard.least)
     share = jnp.where(trial.finite & jnp.isfinite(share), share, least)
     return trial.finite & accepted, jnp.clip(share, least, guard.most).astype(share.dtype)
 
 
-def remember(
-    values: Float[Array, " w"], value: Float[Array, ""] | None, accepted: Bool[Array, ""]
-) -> Float[Array, " w"]:
-    """The last accepted values, with that of a trial before them if it was accepted."""
-    newest = jnp.asarray(-jnp.inf if value is None else value, values.dtype)
-    return jnp.where(accepted, jnp.concatenate([newest[None], values[:-1]]), values)
+def remember(values: Values, value: Float[Array, ""] | None, accepted: Bool[Array, ""]) -> Values:
+    """The last accepted values, with that of a trial before them if it was accepted.
+
+    A value that is not told makes those before it useless: they are forgotten.
+    """
+    last, known = values
+    if value is None:
+        return Values(last, jnp.where(accepted, 0, known).astype(known.dtype))
+    shifted = jnp.concatenate([jnp.asarray(value, last.dtype)[None], last[:-1]])
+    more = jnp.minimum(known + 1, WINDOW)
+    return Values(jnp.where(accepted, shifted, last), jnp.where(accepted, more, known))
 
 
 def _low_enough(
-    guard: Guard, trial: Trial, value: Array, values: Array, smooth: Array
+    guard: Guard, trial: Trial, value: Array, values: Values, smooth: Array
 ) -> Bool[Array, ""]:
-    greatest = jnp.max(values)
+    last = values.last[0]
+    told = jnp.arange(values.last.size, dtype=jnp.int32) < values.known
+    greatest = jnp.max(jnp.where(told, values.last, last))
     enough = value <= greatest + guard.decrease * jnp.minimum(trial.start_slope, 0.0)
     # Near a minimum the last bits of f go up and down by rounding alone; there the slopes, which
     # are less affected, decide (Hager & Zhang 2005).
-    rounding = 10 * jnp.finfo(values.dtype).eps * jnp.abs(values[0])
-    return enough | (smooth & (jnp.abs(value - values[0]) <= rounding))
+    rounding = 10 * trial.eps * jnp.abs(last)
+    return enough | (smooth & (jnp.abs(value - last) <= rounding))
 
 
 def _secant(start_slope: Array, end_slope: Array) -> Float[Array, ""]:
@@ -109,7 +136,7 @@ def _cubic(rise: Array, start_slope: Array, end_slope: Array) -> Float[Array, ""
     size = jnp.maximum(jnp.abs(d1), jnp.maximum(jnp.abs(start_slope), jnp.abs(end_slope)))
     size = jnp.where(size > 0, size, 1.0)
     a, b, c = d1 / size, start_slope / size, end_slope / size
-    d2 = jnp.sqrt(jnp.maximum(a * a - b * c, 0.0))
+    d2 = linalg.root(a * a - b * c)
     below = c - b + 2.0 * d2
     usable = below != 0
     return jnp.where(usable, 1.0 - (c + d2 - a) / jnp.where(usable, below, 1.0), 0.0)

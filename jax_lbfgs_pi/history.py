@@ -5,7 +5,7 @@ rolled or ravelled. Beside them stands a small matrix of inner products, by slot
 replaces a row and a column of each block, and each product is computed once, when its pair arrives.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +64,8 @@ def init_history(params: Params, memory_size: int) -> History:
       ValueError: if `memory_size` is not a positive integer.
       TypeError: if a leaf of `params` is not real floating-point.
     """
-    check_memory_size(memory_size)
+    m = trees.as_count("memory_size", memory_size, least=1)
     trees.check_floating(params)
-    m = memory_size
     dtype = trees.scalar_dtype(jax.tree.map(jnp.asarray, params))
     return History(
         s=jax.tree.map(lambda leaf: trees.zeros_like(leaf, rows=m), params),
@@ -76,12 +75,6 @@ def init_history(params: Params, memory_size: int) -> History:
         ),
         head=jnp.zeros((), jnp.int32),
     )
-
-
-def check_memory_size(memory_size: Any) -> None:
-    """Raises ValueError unless `memory_size` is a positive integer."""
-    if not isinstance(memory_size, int) or memory_size < 1:
-        raise ValueError(f"memory_size must be an integer of at least 1, but got {memory_size!r}.")
 
 
 def default_memory_size(params: Params) -> int:
@@ -156,14 +149,14 @@ def _next(history: History) -> Int[Array, ""]:
 
 def head_mask(history: History) -> Bool[Array, " m"]:
     """Which slot the next pair overwrites."""
-    return jnp.arange(memory_size(history)) == history.head
+    return jnp.arange(memory_size(history), dtype=jnp.int32) == history.head
 
 
 def newest_mask(history: History, num_pairs: Float[Array, ""]) -> Bool[Array, " m"]:
     """The slots of the newest `num_pairs` pairs."""
     m = memory_size(history)
     newer = history.head - 1 - jnp.arange(m, dtype=history.head.dtype)
-    return jnp.where(newer < 0, newer + m, newer) < num_pairs
+    return jnp.where(newer < 0, newer + m, newer).astype(num_pairs.dtype) < num_pairs
 
 
 def curvatures(history: History) -> Float[Array, " m"]:

@@ -4,44 +4,39 @@ It is given as its three parts, so that `minimize` can put them under one `lax.w
 race can stop the clock between chunks of iterations.
 """
 
-import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.experimental import io_callback
 from jaxtyping import Array, Bool, Float, Int
 
 from jax_lbfgs_pi import linalg, trees
+from jax_lbfgs_pi.stopping import (
+    Limits,
+    Point,
+    Status,
+    Stopping,
+    Watch,
+    begin_watch,
+    gradient_norm,
+    look,
+)
 from jax_lbfgs_pi.trees import Params
 from jax_lbfgs_pi.unroll import step_size_of
 
 
-class Status(enum.IntEnum):
-    """Why a run ended.
-
-    Attributes:
-      RUNNING: it has not.
-      CONVERGED: the gradient norm fell below the tolerance.
-      MAX_ITERS: the iterations are used up.
-      NON_FINITE: f or its gradient is not finite, and there is nothing to go back to.
-    """
-
-    RUNNING = 0
-    CONVERGED = 1
-    MAX_ITERS = 2
-    NON_FINITE = 3
-
-
 class Trajectory(NamedTuple):
-    """Scalars along a run, each of shape `(max_iters + 1,)`; NaN (or 0) past its end.
+    """Scalars along a run, each of shape `(max_iters + 1,)`, or `(max_evals,)` if that is less.
 
     Attributes:
       value: f(x_k).
       grad_norm: the gradient norm at x_k.
       step_size: t of the step that leaves x_k, or if x_k was rejected, of the next trial from the
-        last accepted point; NaN where the run ends.
+        last accepted point; 0 where the run ends, NaN for optimizers that report none.
       num_evals: evaluations of f made until f(x_k) and its gradient were known.
     """
 
@@ -60,6 +55,29 @@ class Best(NamedTuple):
     aux: Any
 
 
+class Progress(NamedTuple):
+    """What a callback is given at each evaluated point: NumPy arrays, and a pytree of them.
+
+    Attributes:
+      params: the point.
+      value: f there.
+      grad_norm: the gradient norm there.
+      accepted: whether the optimizer goes on from there; if not, it goes back.
+      num_iters: steps taken to it.
+      num_evals: evaluations made so far.
+    """
+
+    params: Params
+    value: Float[Array, ""]
+    grad_norm: Float[Array, ""]
+    accepted: Bool[Array, ""]
+    num_iters: Int[Array, ""]
+    num_evals: Int[Array, ""]
+
+
+Callback = Callable[[Progress], bool | None]
+
+
 class LoopState(NamedTuple):
     """Where a run stands.
 
@@ -72,7 +90,8 @@ class LoopState(NamedTuple):
       num_iters: steps taken.
       num_evals: evaluations made.
       status: a `Status`.
-      trajectory: the scalars so far.
+      watch: what the tests that end the run remember.
+      trajectory: the scalars so far, and zeros.
     """
 
     params: Params
@@ -82,6 +101,7 @@ class LoopState(NamedTuple):
     num_iters: Int[Array, ""]
     num_evals: Int[Array, ""]
     status: Int[Array, ""]
+    watch: Watch
     trajectory: Trajectory
 
 
@@ -98,9 +118,11 @@ def make_loop(
     fun: Callable[[Params], Any],
     *,
     max_iters: int,
-    tol: float | Array,
+    stopping: Stopping,
+    max_evals: int | None = None,
     has_aux: bool = False,
     retreats: bool = False,
+    callback: Callback | None = None,
 ) -> Loop:
     """The loop of `tx` on `fun`.
 
@@ -111,114 +133,110 @@ def make_loop(
       tx: any optax optimizer; line searches are given `value`, `grad` and `value_fn`.
       fun: the objective, from parameters to a scalar, or to a pair with auxiliary output.
       max_iters: the greatest number of steps.
-      tol: the run ends where the gradient norm is below this.
+      stopping: the tests that end the run before that.
+      max_evals: the greatest number of evaluations; a line search may overrun it.
       has_aux: whether `fun` returns a pair.
       retreats: whether `tx` recovers from a step into non-finite numbers.
+      callback: called on the host at each evaluated point, in order; where it returns True, the
+        run ends.
     """
     tx = optax.with_extra_args_support(tx)
+    limits = Limits(max_iters, max_evals, retreats)
+    length = max_iters + 1 if max_evals is None else min(max_iters + 1, max_evals)
+
+    def objective(params: Params) -> Any:
+        return jax.tree.map(jnp.asarray, fun(params))
 
     def value_fn(params: Params) -> Array:
-        return fun(params)[0] if has_aux else fun(params)
+        return objective(params)[0] if has_aux else objective(params)
 
     def evaluate(params: Params, opt_state: Any) -> tuple[Any, Any, Params]:
         if not has_aux and _search_steps(opt_state) is not None:
-            value, grads = optax.value_and_grad_from_state(fun)(params, state=opt_state)
+            value, grads = optax.value_and_grad_from_state(objective)(params, state=opt_state)
             return value, None, grads
-        out, grads = jax.value_and_grad(fun, has_aux=has_aux)(params)
+        out, grads = jax.value_and_grad(objective, has_aux=has_aux)(params)
         value, aux = out if has_aux else (out, None)
         return value, aux, grads
 
     def init(params: Params) -> LoopState:
         trees.check_floating(params)
         params = jax.tree.map(jnp.asarray, params)
-        out = jax.eval_shape(fun, params)
+        out = jax.eval_shape(objective, params)
         _check_scalar(out, has_aux)
         value, aux = out if has_aux else (out, None)
         dtype = trees.scalar_dtype(params)
-
-        def zero() -> Array:
-            return jnp.zeros((), jnp.int32)
-
-        def nans(dtype: Any) -> Array:
-            return jnp.full((max_iters + 1,), jnp.nan, dtype)
-
-        return LoopState(
-            params=params,
-            opt_state=tx.init(params),
-            best=Best(
-                params=params,
-                value=jnp.full((), jnp.inf, value.dtype),
-                grad_norm=jnp.full((), jnp.inf, dtype),
-                aux=jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), aux),
-            ),
-            turn=zero(),
-            num_iters=zero(),
-            num_evals=zero(),
-            status=zero(),
-            trajectory=Trajectory(
-                value=nans(value.dtype),
-                grad_norm=nans(dtype),
-                step_size=nans(dtype),
-                num_evals=jnp.zeros((max_iters + 1,), jnp.int32),
-            ),
+        zero, f, norm = (jnp.zeros((), d) for d in (jnp.int32, value.dtype, dtype))
+        scalars = LoopState(
+            params=(),
+            opt_state=(),
+            best=Best((), f, norm, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux)),
+            turn=zero,
+            num_iters=zero,
+            num_evals=zero,
+            status=zero,
+            watch=begin_watch(f, norm),
+            trajectory=Trajectory(*(jnp.zeros(length, a.dtype) for a in (f, norm, norm, zero))),
+        )
+        # All problems of a batch share the turn, and so do all shards.
+        state = linalg.vary_over(linalg.varying_axes(params), scalars)._replace(turn=zero)
+        return state._replace(
+            params=params, opt_state=tx.init(params), best=state.best._replace(params=params)
         )
 
     def running(state: LoopState) -> Array:
-        return _any_of_the_batch(state.status == Status.RUNNING)
+        return linalg.any_shard(_any_of_the_batch(state.status == Status.RUNNING))
 
     def body(state: LoopState) -> LoopState:
         k, runs = state.turn, state.status == Status.RUNNING
         value, aux, grads = evaluate(state.params, state.opt_state)
-        grad_norm = linalg.norm(grads)
+        grad_norm = gradient_norm(stopping, grads)
         searched = _search_steps(state.opt_state)
         new_evals = 1 if searched is None else jnp.where(k == 0, 1, searched)
         num_evals = state.num_evals + jnp.where(runs, new_evals, 0)
-
-        here = Best(state.params, value, grad_norm, aux)
         finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
-        # What met the test is what is returned, be its f a rounding error above another's.
-        converged = finite & (grad_norm < tol)
-        improved = runs & ((finite & (value < state.best.value)) | (k == 0) | converged)
-        best = trees.where(improved, here, state.best)
-        hopeless = ~finite & ((k == 0) | (not retreats))
-        status = jnp.where(k == max_iters, Status.MAX_ITERS, Status.RUNNING)
-        status = jnp.where(hopeless, Status.NON_FINITE, status)
-        status = jnp.where(converged, Status.CONVERGED, status)
-        status = jnp.where(runs, status, state.status).astype(jnp.int32)
 
         def update() -> tuple[Params, Any]:
             return tx.update(
                 grads, state.opt_state, state.params, value=value, grad=grads, value_fn=value_fn
             )
 
-        moves = status == Status.RUNNING
+        updates, opt_state, accepted = (), state.opt_state, finite
         if searched is None:
             updates, opt_state = update()
-        else:  # after the end, a line search would evaluate for nothing
+            accepted = finite & _accepted(opt_state)
+        point = Point(value, grad_norm, accepted, k, num_evals)
+        status, watch = look(stopping, limits, state.watch, point)
+        if callback is not None:
+            stop = _ask(callback, Progress(state.params, *point))
+            stopped = jnp.where(stop, jnp.asarray(Status.STOPPED, jnp.int32), status)
+            status = jnp.where(status == Status.RUNNING, stopped, status)
+        status = jnp.where(runs, status, state.status)
+
+        here, best = Best(state.params, value, grad_norm, aux), state.best
+        lower = (value < best.value) | ((value == best.value) & (grad_norm < best.grad_norm))
+        # What met the test is what is returned, be its f a rounding error above another's.
+        improved = (accepted & lower) | (k == 0) | (status == Status.CONVERGED)
+        moves = status == Status.RUNNING
+        if searched is not None:  # after the end, a line search would evaluate for nothing
             stay = (trees.zeros(state.params), state.opt_state)
             updates, opt_state = jax.lax.cond(moves, update, lambda: stay)
 
         def record(past: Array, new: Array) -> Array:
-            new = new.astype(past.dtype)
+            new = jnp.asarray(new).astype(past.dtype)
             return past.at[k].set(jnp.where(runs, new, past[k]))
 
-        t = jnp.where(moves, step_size_of(opt_state), jnp.nan)
-        past = state.trajectory
+        t = jnp.where(moves, step_size_of(opt_state), 0.0)
         moved = optax.apply_updates(state.params, updates)
         return LoopState(
             params=trees.where(moves, moved, state.params),
             opt_state=opt_state,
-            best=best,
+            best=trees.where(runs & improved, here, best),
             turn=k + 1,
-            num_iters=state.num_iters + moves,
+            num_iters=state.num_iters + moves.astype(jnp.int32),
             num_evals=num_evals,
             status=status,
-            trajectory=Trajectory(
-                value=record(past.value, value),
-                grad_norm=record(past.grad_norm, grad_norm),
-                step_size=record(past.step_size, t),
-                num_evals=record(past.num_evals, num_evals),
-            ),
+            watch=watch,
+            trajectory=Trajectory(*map(record, state.trajectory, (value, grad_norm, t, num_evals))),
         )
 
     return Loop(init, running, body)
@@ -240,6 +258,19 @@ def _search_steps(opt_state: Any) -> Array | None:
     """The evaluations that the last line search made; None for an optimizer without one."""
     found = optax.tree.get_all_with_path(opt_state, "num_linesearch_steps")
     return jnp.asarray(found[0][1], jnp.int32) if found else None
+
+
+def _accepted(opt_state: Any) -> Bool[Array, ""]:
+    """Whether the last update accepted its point, as optimizers do that do not speak of it."""
+    flags = [n == 0 for _, n in optax.tree.get_all_with_path(opt_state, "rejections")]
+    return jnp.all(jnp.stack(flags)) if flags else jnp.asarray(True)
+
+
+def _ask(callback: Callback, info: Progress) -> Bool[Array, ""]:
+    def on_host(info: Progress) -> Any:
+        return np.asarray(bool(callback(jax.tree.map(np.asarray, info))))
+
+    return io_callback(on_host, jax.ShapeDtypeStruct((), jnp.bool_), info, ordered=True)
 
 
 def _check_scalar(out: Any, has_aux: bool) -> None:

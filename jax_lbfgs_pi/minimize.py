@@ -1,14 +1,18 @@
 """Solving one problem by L-BFGS-π."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.acceptance import Guard
-from jax_lbfgs_pi.loop import Trajectory, make_loop
+from jax_lbfgs_pi.implicit import differentiable
+from jax_lbfgs_pi.loop import Callback, Trajectory, make_loop
 from jax_lbfgs_pi.policy import AnyPolicy
+from jax_lbfgs_pi.stopping import as_stopping
 from jax_lbfgs_pi.transform import DEFAULT_GUARD, lbfgs_pi
 from jax_lbfgs_pi.trees import Params
 
@@ -17,13 +21,14 @@ class MinimizeResult(NamedTuple):
     """What `minimize` returns; every field is a JAX array, or a pytree of them.
 
     Attributes:
-      params: the best visited iterate, that of least f.
+      params: the point that met the gradient test if the status is `CONVERGED`, else the accepted
+        one of least f; of equal f, that of the least gradient norm. x0 if there is none.
       value: f there.
       grad_norm: the gradient norm there.
       num_iters: steps taken.
       num_evals: evaluations of f and its gradient.
       status: a `Status`, as an int32 scalar.
-      trajectory: scalars along the way, see `Trajectory`.
+      trajectory: scalars along the way, see `Trajectory`; past the end, the last entry again.
       aux: the objective's auxiliary output at `params` if `has_aux`, else None.
     """
 
@@ -38,63 +43,106 @@ class MinimizeResult(NamedTuple):
 
 
 def minimize(
-    fun: Callable[[Params], Any],
+    fun: Callable[..., Any],
     x0: Params,
+    args: tuple = (),
     *,
     policy: AnyPolicy = None,
-    memory_size: int | None = None,
-    max_iters: int = 500,
-    tol: float | Array = 1e-8,
-    has_aux: bool = False,
+    memory_size: SupportsIndex | None = None,
+    tol: Any = None,
+    max_iters: SupportsIndex = 500,
+    max_evals: SupportsIndex | None = None,
+    first_step: Any = None,
+    max_step: Any = None,
     guard: Guard | None = DEFAULT_GUARD,
+    has_aux: bool = False,
+    callback: Callback | None = None,
 ) -> MinimizeResult:
     """Minimizes a smooth function: one evaluation per step, under `jit` and `vmap` alike.
 
     A pure function: wrap it in `jax.jit` to compile it once for many calls. A policy does not
     promise descent at every step, so the best visited iterate is what comes back (paper, §6).
 
+    `jax.grad` and `jax.jvp` of `params`, `value` and `aux`, with respect to `args` and to all that
+    `fun` closes over, are those of the exact minimum, by the implicit function theorem: mind the
+    status, and for the derivatives of the steps themselves use `unroll`.
+
     Args:
-      fun: the objective, from a pytree of real floating-point arrays to a scalar, or to a pair
-        `(scalar, aux)` if `has_aux`.
+      fun: the objective, from a pytree of real floating-point arrays, and `args`, to a scalar, or
+        to a pair `(scalar, aux)` if `has_aux`.
       x0: the starting point.
+      args: what else `fun` is given, as `fun(x, *args)`.
       policy: as in `lbfgs_pi`; None is the best shipped one.
       memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
         above.
+      tol: stop where the 2-norm of the gradient is below this; or a `Stopping`, which has more
+        tests. None is `Stopping()`, which suits the dtype.
       max_iters: the greatest number of steps.
-      tol: stop where the 2-norm of the gradient is below this; may be traced.
-      has_aux: whether `fun` returns a pair.
+      max_evals: the greatest number of evaluations of f and its gradient, one more than of steps;
+        None for no limit of their own.
+      first_step: the length of the first step, in the units of x, as in `lbfgs_pi`.
+      max_step: the greatest length of a step, likewise.
       guard: when a step is accepted, as in `lbfgs_pi`.
+      has_aux: whether `fun` returns a pair.
+      callback: called on the host with a `Progress` at each evaluated point, in order; the run ends
+        as `STOPPED` where it returns True. Not under `vmap`.
 
     Returns:
       A `MinimizeResult`.
 
     Raises:
-      TypeError: if `x0` has leaves that are not real floating-point, or `fun` returns no scalar.
-      ValueError: for `max_iters < 0`, a negative `tol`, or what `lbfgs_pi` refuses.
+      TypeError: if `x0` has leaves that are not real floating-point, `fun` returns no scalar, or an
+        option has the wrong type.
+      ValueError: for a negative number among the options, or what `lbfgs_pi` refuses.
 
     Example:
       >>> import jax, jax.numpy as jnp
       >>> import jax_lbfgs_pi as lp
-      >>> solve = jax.jit(lambda x0: lp.minimize(lambda x: jnp.sum((x - 3.0) ** 2), x0, tol=1e-3))
+      >>> solve = jax.jit(lambda x0: lp.minimize(lambda x: jnp.sum((x - 3.0) ** 2), x0))
       >>> lp.Status(int(solve(jnp.zeros(2)).status)).name
       'CONVERGED'
     """
-    if not isinstance(max_iters, int) or max_iters < 0:
-        raise ValueError(f"max_iters must be an integer of at least 0, but got {max_iters!r}.")
-    if isinstance(tol, (int, float)) and not tol >= 0:
-        raise ValueError(f"tol must be at least 0, but got {tol!r}.")
-    tx = lbfgs_pi(policy, memory_size=memory_size, guard=guard)
-    loop = make_loop(
-        tx, fun, max_iters=max_iters, tol=tol, has_aux=has_aux, retreats=guard is not None
+    max_iters = trees.as_count("max_iters", max_iters, least=0)
+    max_evals = None if max_evals is None else trees.as_count("max_evals", max_evals, least=1)
+    trees.check_floating(x0)
+    x0 = jax.tree.map(jnp.asarray, x0)
+    stopping = as_stopping(tol, x0)
+    tx = lbfgs_pi(
+        policy, memory_size=memory_size, first_step=first_step, max_step=max_step, guard=guard
     )
-    end = jax.lax.while_loop(loop.running, loop.body, loop.init(x0))
-    return MinimizeResult(
-        params=end.best.params,
-        value=end.best.value,
-        grad_norm=end.best.grad_norm,
-        num_iters=end.num_iters,
-        num_evals=end.num_evals,
-        status=end.status,
-        trajectory=end.trajectory,
-        aux=end.best.aux,
-    )
+
+    def run(fun: Callable[[Params], Any], x0: Params) -> MinimizeResult:
+        loop = make_loop(
+            tx,
+            fun,
+            max_iters=max_iters,
+            max_evals=max_evals,
+            stopping=stopping,
+            has_aux=has_aux,
+            retreats=guard is not None,
+            callback=callback,
+        )
+        end = jax.lax.while_loop(loop.running, loop.body, loop.init(x0))
+        last = end.num_iters
+
+        def stand_still(past: Array) -> Array:
+            return jnp.where(jnp.arange(past.size, dtype=jnp.int32) < last, past, past[last])
+
+        return MinimizeResult(
+            params=end.best.params,
+            value=end.best.value,
+            grad_norm=end.best.grad_norm,
+            num_iters=end.num_iters,
+            num_evals=end.num_evals,
+            status=end.status,
+            trajectory=jax.tree.map(stand_still, end.trajectory),
+            aux=end.best.aux,
+        )
+
+    def objective(x: Params) -> Any:
+        return fun(x, *args)
+
+    # A shard with data of its own has a problem of its own; else JAX would sum the gradients.
+    axes = linalg.varying_axes((x0, jax.eval_shape(objective, x0)))
+    x0 = linalg.vary_over(axes, x0)
+    return differentiable(run, objective, x0, has_aux=has_aux)

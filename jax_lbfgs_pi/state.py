@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.acceptance import WINDOW
+from jax_lbfgs_pi import linalg, trees
+from jax_lbfgs_pi.acceptance import WINDOW, Values
 from jax_lbfgs_pi.history import History, default_memory_size, init_history
 from jax_lbfgs_pi.policy import Pair, StepPolicy
 from jax_lbfgs_pi.trees import Params
@@ -24,7 +24,7 @@ class ScaleByLBFGSPiState(NamedTuple):
         first update.
       prev_grads: g_{k-1}, the gradient there.
       prev_gg: ‖g_{k-1}‖², a scalar.
-      values: f at the last accepted points, newest first, shape `(WINDOW,)`; -inf where unknown.
+      values: f at the last accepted points.
       history: the curvature pairs and their inner products.
       history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
         gradient they give the products with y, which so need no pass of their own. Of empty slots
@@ -43,7 +43,7 @@ class ScaleByLBFGSPiState(NamedTuple):
     prev_params: Params
     prev_grads: Params
     prev_gg: Float[Array, ""]
-    values: Float[Array, " w"]
+    values: Values
     history: History
     history_grads: Float[Array, "2 m"]
     pair: Pair
@@ -71,14 +71,14 @@ def init_state(
     def zero(dtype: Any = dtype) -> jax.Array:
         return jnp.zeros((), dtype)
 
-    return ScaleByLBFGSPiState(
+    state = ScaleByLBFGSPiState(
         count=zero(jnp.int32),
         num_retreats=zero(jnp.int32),
         rejections=zero(jnp.int32),
         prev_params=jax.tree.map(trees.zeros_like, params),
         prev_grads=jax.tree.map(trees.zeros_like, params),
         prev_gg=zero(),
-        values=jnp.full(WINDOW, -jnp.inf, dtype),
+        values=Values(jnp.zeros(WINDOW, dtype), zero(jnp.int32)),
         history=history,
         history_grads=jnp.zeros((2, m), dtype),
         pair=Pair(zero(), zero(), zero()),
@@ -88,3 +88,4 @@ def init_state(
         step_size=zero(),
         grad_norm=zero(),
     )
+    return linalg.vary_over(linalg.varying_axes(params), state)

@@ -67,15 +67,20 @@ def propose(
 ) -> Proposal:
     """All of an update that does not need the step size."""
     dtype = state.history_grads.dtype
-    value = None if value is None else jnp.asarray(value, dtype)
+    eps = float(jnp.finfo(dtype).eps)
+    if value is not None:
+        value = linalg.total(jnp.asarray(value), params)
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            eps = max(eps, float(jnp.finfo(value.dtype).eps))
+        value = value.astype(dtype)
     new = _measure(linalg.materialize(grads), state, params)
-    new, accepted, share = _accept(guard, new, value, state)
+    new, accepted, share = _accept(guard, new, value, eps, state)
     window = _remember(new, accepted, state)
     seen = _observe(new, window, value, state)
     scaling, memory = policy.scale(seen, state.memory)
     d, products = _direct(scaling, new, window, accepted, policy.reads_ds, state)
 
-    grad_norm = jnp.sqrt(new.gg)
+    grad_norm = linalg.root(new.gg)
     moved = ScaleByLBFGSPiState(
         count=jnp.asarray(optax.safe_increment(state.count)),
         num_retreats=state.num_retreats,
@@ -94,8 +99,8 @@ def propose(
         grad_norm=grad_norm,
     )
     kept = state._replace(
-        num_retreats=state.num_retreats + 1,
-        rejections=state.rejections + 1,
+        num_retreats=jnp.asarray(optax.safe_increment(state.num_retreats)),
+        rejections=jnp.asarray(optax.safe_increment(state.rejections)),
         history=window.history,
         grad_norm=grad_norm,
     )
@@ -137,7 +142,11 @@ def _measure(grads: Params, state: ScaleByLBFGSPiState, params: Params) -> _Tria
 
 
 def _accept(
-    guard: Guard | None, new: _Trial, value: Array | None, state: ScaleByLBFGSPiState
+    guard: Guard | None,
+    new: _Trial,
+    value: Array | None,
+    eps: float,
+    state: ScaleByLBFGSPiState,
 ) -> tuple[_Trial, Array | None, Array]:
     """Whether the trial is accepted, None without a guard; and where the next one lies if not."""
     one = jnp.ones((), new.gg.dtype)
@@ -145,7 +154,7 @@ def _accept(
         # Each pair takes a slot, but what is not finite must not be written: 0 · NaN is NaN.
         return new._replace(sy=jnp.where(new.finite, new.sy, 0.0)), None, one
     finite = new.finite if value is None else new.finite & jnp.isfinite(value)
-    trial = Trial(value, new.gs - new.sy, new.gs, finite)
+    trial = Trial(value, new.gs - new.sy, new.gs, finite, eps)
     good, share = judge(guard, trial, state.values, state.count == 1)
     started = state.count > 0
     return new, jnp.where(started, good, finite), jnp.where(started, share, one)
@@ -181,11 +190,11 @@ def _observe(
 ) -> Observation:
     """What a policy may read before the direction is known."""
     has_value = jnp.asarray(value is not None)
-    known = state.values[0] > -jnp.inf
+    known = state.values.known > 0
     return Observation(
         count=state.count,
         value=jnp.zeros_like(new.gg) if value is None else value,
-        prev_value=jnp.where(known, state.values[0], 0.0),
+        prev_value=jnp.where(known, state.values.last[0], 0.0),
         has_values=has_value & known,
         has_value=has_value,
         gg=new.gg,
@@ -246,6 +255,31 @@ def _products_of(
     return dg + coefficients.g * new.gg, dy + coefficients.g * new.gy
 
 
+class Lengths(NamedTuple):
+    """Lengths of steps in the units of x, numbers or scalars; None leaves them to the policy.
+
+    Attributes:
+      first: that of the first step.
+      longest: the greatest.
+    """
+
+    first: Any
+    longest: Any
+
+
+def limit(lengths: Lengths, proposal: Proposal, t: Float[Array, ""]) -> Float[Array, ""]:
+    """The step size t, or another where a length is given."""
+    dd = proposal.products.dd
+    moves = dd > 0
+    per_length = jnp.where(moves, 1.0 / jnp.sqrt(jnp.where(moves, dd, 1.0)), 0.0)
+    if lengths.first is not None:
+        first = per_length * jnp.asarray(lengths.first, dd.dtype)
+        t = jnp.where(proposal.seen.count == 0, first, t)
+    if lengths.longest is not None:
+        t = jnp.minimum(t, per_length * jnp.asarray(lengths.longest, dd.dtype))
+    return t
+
+
 def take(
     proposal: Proposal, step_size: Float[Array, ""], memory: Any = ()
 ) -> tuple[Params, ScaleByLBFGSPiState]:
@@ -262,7 +296,7 @@ def take(
     state = linalg.choose_after(proposal.products.dd + jnp.abs(step_size), accepted, *small)
 
     def update(d: Array, x: Array) -> Array:
-        way = (-t * d).astype(d.dtype)
+        way = (-t * d.astype(t.dtype)).astype(d.dtype)
         return way if proposal.accepted is None else linalg.within_range(way, x)
 
     updates = jax.tree.map(update, proposal.d, proposal.params)

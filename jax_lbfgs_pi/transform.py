@@ -1,16 +1,15 @@
 """L-BFGS-π as optax gradient transformations."""
 
-from typing import Any
+from typing import Any, SupportsIndex
 
 import optax
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.acceptance import Guard
-from jax_lbfgs_pi.history import check_memory_size
 from jax_lbfgs_pi.policy import AnyPolicy
 from jax_lbfgs_pi.pretrained import as_policy
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState, init_state
-from jax_lbfgs_pi.step import propose, take
+from jax_lbfgs_pi.step import Lengths, limit, propose, take
 from jax_lbfgs_pi.trees import Params
 
 DEFAULT_GUARD = Guard()
@@ -19,7 +18,9 @@ DEFAULT_GUARD = Guard()
 def scale_by_lbfgs_pi(
     policy: AnyPolicy = None,
     *,
-    memory_size: int | None = None,
+    memory_size: SupportsIndex | None = None,
+    first_step: Any = None,
+    max_step: Any = None,
     guard: Guard | None = DEFAULT_GUARD,
 ) -> optax.GradientTransformationExtraArgs:
     """Scales a gradient g to t H g: L-BFGS's H, and a step size t that a policy chooses.
@@ -40,6 +41,9 @@ def scale_by_lbfgs_pi(
         one), or the name of a shipped one; None is the best of these.
       memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
         above.
+      first_step: the length of the first step, in the units of x; None leaves it to the policy. May
+        be traced.
+      max_step: the greatest length of a step, likewise; None for no limit.
       guard: the constants of acceptance; None for the paper's algorithm, which accepts all.
 
     Returns:
@@ -47,14 +51,20 @@ def scale_by_lbfgs_pi(
       never needs `value`.
 
     Raises:
-      ValueError: for `memory_size < 1` or an unknown policy; from `update` if `params` is None, or
-        if gradients and parameters differ in structure or shape.
+      ValueError: for `memory_size < 1`, a length that is not positive, or an unknown policy; from
+        `update` if `params` is None, or if gradients and parameters differ in structure or shape.
       TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
     """
     if memory_size is not None:
-        check_memory_size(memory_size)
+        memory_size = trees.as_count("memory_size", memory_size, least=1)
+    lengths = Lengths(first_step, max_step)
+    for name, length in zip(("first_step", "max_step"), lengths, strict=True):
+        if not (length is None or trees.is_traced(length) or length > 0):
+            raise ValueError(f"{name} must be positive, but got {length!r}.")
     if not (guard is None or isinstance(guard, Guard)):
-        raise TypeError(f"guard must be a Guard or None, but got {guard!r}.")
+        raise TypeError(
+            f"guard must be a Guard, such as Guard(decrease=1e-4), or None, but got {guard!r}."
+        )
     step_policy = as_policy(policy)
 
     def init(params: Params) -> ScaleByLBFGSPiState:
@@ -78,7 +88,7 @@ def scale_by_lbfgs_pi(
         trees.check_same_structure(state.prev_params, params, names=("state", "params"))
         proposal = propose(step_policy, updates, state, params, value, guard)
         t, memory = step_policy.step_size(proposal.seen, proposal.products, proposal.moved.memory)
-        return take(proposal, t, memory)
+        return take(proposal, limit(lengths, proposal, t), memory)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -86,7 +96,9 @@ def scale_by_lbfgs_pi(
 def lbfgs_pi(
     policy: AnyPolicy = None,
     *,
-    memory_size: int | None = None,
+    memory_size: SupportsIndex | None = None,
+    first_step: Any = None,
+    max_step: Any = None,
     guard: Guard | None = DEFAULT_GUARD,
 ) -> optax.GradientTransformationExtraArgs:
     """L-BFGS with a learned step-size policy: `scale_by_lbfgs_pi`, and a change of sign.
@@ -106,5 +118,7 @@ def lbfgs_pi(
       >>> bool(jnp.allclose(x, 3.0, atol=1e-3))
       True
     """
-    scale = scale_by_lbfgs_pi(policy, memory_size=memory_size, guard=guard)
+    scale = scale_by_lbfgs_pi(
+        policy, memory_size=memory_size, first_step=first_step, max_step=max_step, guard=guard
+    )
     return optax.chain(scale, optax.scale(-1.0))

@@ -1,9 +1,12 @@
 """Pytrees of parameters: leaf-wise operations, and the checks of what users pass."""
 
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, PyTree
 
 Params = PyTree[Any]
@@ -12,7 +15,9 @@ Params = PyTree[Any]
 
 def scalar_dtype(tree: Params) -> Any:
     """The dtype of inner products over `tree`: float32, or wider if a leaf is wider."""
-    return jnp.result_type(jnp.float32, *(leaf.dtype for leaf in jax.tree.leaves(tree)))
+    # Said so, as JAX's strict mode promotes nothing.
+    wide = any(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(tree))
+    return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
 def zeros_like(leaf: Any, rows: int | None = None) -> Array:
@@ -44,15 +49,56 @@ def zeros(a: Params) -> Params:
     return jax.tree.map(jnp.zeros_like, a)
 
 
+def is_traced(value: Any) -> bool:
+    """Whether `value` is an array whose numbers are not known yet."""
+    return isinstance(value, Tracer)
+
+
+def as_count(name: str, value: Any, *, least: int) -> int:
+    """An integer option as an `int`; raises ValueError unless it is one of at least `least`."""
+    if is_traced(value):
+        raise ValueError(
+            f"{name} must be known when a function is traced, but got {value}: make it static, "
+            f"with static_argnames in jax.jit or static_args in optax.inject_hyperparams."
+        )
+    try:
+        count = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise ValueError(f"{name} must be an integer of at least {least}, but got {value!r}.")
+    return count
+
+
+def equal(self: Any, other: Any) -> bool:
+    """Whether two pytrees have one structure and equal leaves, of equal dtypes."""
+    if self is other:
+        return True
+    if jax.tree.structure(self) != jax.tree.structure(other):
+        return False
+    pairs = zip(jax.tree.leaves(self), jax.tree.leaves(other), strict=True)
+    return all(jnp.result_type(x) == jnp.result_type(y) and np.array_equal(x, y) for x, y in pairs)
+
+
+def hash_of(self: Any) -> int:
+    """A hash of a pytree's structure and leaves; equal for pytrees that are `equal`."""
+    content = (np.asarray(leaf) for leaf in jax.tree.leaves(self))
+    return hash((jax.tree.structure(self), *((x.shape, x.tobytes()) for x in content)))
+
+
 def check_floating(params: Params) -> None:
     """Raises TypeError unless every leaf is a real floating-point array."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
+        try:
+            dtype = None if isinstance(leaf, (str, bytes)) else jnp.result_type(leaf)
+        except TypeError:  # no number at all
+            dtype = None
+        if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+            kind = f"a {type(leaf).__name__}" if dtype is None else dtype
             raise TypeError(
                 f"Parameters must be real floating-point arrays, but the leaf "
-                f"'{jax.tree_util.keystr(path) or '.'}' is {dtype}: convert it, or leave it out "
-                f"with optax.masked."
+                f"'{jax.tree_util.keystr(path) or '.'}' is {kind}: convert it, or leave it out "
+                f"with optax.masked, equinox.partition or flax.nnx.split."
             )
 
 

@@ -9,20 +9,24 @@ import optax
 import pytest
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.acceptance import WINDOW, Trial, judge, remember
+from jax_lbfgs_pi.acceptance import WINDOW, Trial, Values, judge, remember
 from tests import oracles
 
 GUARD = lp.Guard()
+EPS = float(np.finfo(float).eps)
 
 
 def values_of(*newest_first):
-    return jnp.array([*newest_first, *[-jnp.inf] * (WINDOW - len(newest_first))])
+    last = [*newest_first, *[0.0] * (WINDOW - len(newest_first))]
+    return Values(jnp.array(last), jnp.array(len(newest_first), jnp.int32))
 
 
-def verdict(value, start_slope, end_slope, values, *, finite=True, first=False, guard=GUARD):
+def verdict(
+    value, start_slope, end_slope, values, *, finite=True, first=False, guard=GUARD, eps=EPS
+):
     value = None if value is None else jnp.asarray(value, float)
     slopes = (jnp.asarray(slope, float) for slope in (start_slope, end_slope))
-    trial = Trial(value, *slopes, jnp.asarray(finite))
+    trial = Trial(value, *slopes, jnp.asarray(finite), eps)
     accepted, share = judge(guard, trial, values, jnp.asarray(first))
     return bool(accepted), float(share)
 
@@ -43,7 +47,7 @@ def test_the_next_trial_is_the_minimum_of_the_cubic_within_limits():
 
 @pytest.mark.parametrize("scale", [1e-150, 1.0, 1e150])
 def test_the_verdict_is_free_of_the_units_of_f(scale):
-    values = scale * values_of(3.0, 4.0)
+    values = values_of(3.0 * scale, 4.0 * scale)
     assert verdict(3.9 * scale, -0.5 * scale, 2.0 * scale, values)[0]
     accepted, share = verdict(4.5 * scale, -0.5 * scale, 2.0 * scale, values)
     assert not accepted
@@ -52,13 +56,27 @@ def test_the_verdict_is_free_of_the_units_of_f(scale):
 
 
 def test_f_may_rise_above_the_last_value_but_not_above_the_greatest_of_five():
-    values = jnp.array([1.0, 2.0, 3.0, 5.0, 4.0])
+    values = values_of(1.0, 2.0, 3.0, 5.0, 4.0)
     assert verdict(4.99, -1e-3, 2.0, values)[0]
     assert not verdict(5.0, -1.0, 2.0, values)[0]  # a share of the decrease is asked for
     assert not verdict(5.01, -1e-3, 2.0, values)[0]
     moved = remember(values, jnp.asarray(4.5), jnp.asarray(True))
-    np.testing.assert_array_equal(moved, [4.5, 1.0, 2.0, 3.0, 5.0])
-    np.testing.assert_array_equal(remember(values, jnp.asarray(9.0), jnp.asarray(False)), values)
+    np.testing.assert_array_equal(moved.last, [4.5, 1.0, 2.0, 3.0, 5.0])
+    kept = remember(values, jnp.asarray(9.0), jnp.asarray(False))
+    np.testing.assert_array_equal(kept.last, values.last)
+    assert int(moved.known) == int(kept.known) == WINDOW
+
+
+def test_a_value_that_is_not_told_makes_those_before_it_useless():
+    values = remember(values_of(3.0, 4.0), None, jnp.asarray(True))
+    assert int(values.known) == 0
+    assert int(remember(values_of(3.0, 4.0), None, jnp.asarray(False)).known) == 2
+    again = remember(values, jnp.asarray(7.0), jnp.asarray(True))
+    assert (float(again.last[0]), int(again.known)) == (7.0, 1)
+    # Only what is known counts: not the zeros, nor what was forgotten.
+    assert not verdict(7.5, -1e-3, 2.0, again)[0]
+    assert verdict(-0.5, -1e-3, 2.0, values_of(-0.4))[0]
+    assert not verdict(-0.3, -1e-3, 2.0, values_of(-0.4))[0]
 
 
 def test_near_a_minimum_rounding_of_f_is_no_reason_to_reject_but_a_steep_slope_is():
@@ -66,6 +84,10 @@ def test_near_a_minimum_rounding_of_f_is_no_reason_to_reject_but_a_steep_slope_i
     assert verdict(up, -1e-20, 0.5e-20, values_of(1.0))[0]
     assert not verdict(up, -1e-20, 2e-20, values_of(1.0))[0]
     assert not verdict(1.0 + 1e-12, -1e-20, 0.5e-20, values_of(1.0))[0]
+    # What f was computed with counts, not what x is stored in.
+    half = float(jnp.finfo(jnp.float32).eps)
+    assert verdict(1.0 + 1e-7, -1e-20, 0.5e-20, values_of(1.0), eps=half)[0]
+    assert not verdict(1.0 + 1e-5, -1e-20, 0.5e-20, values_of(1.0), eps=half)[0]
 
 
 def test_what_is_not_finite_is_rejected_and_a_tenth_tried_next():

@@ -24,7 +24,7 @@ from jax_lbfgs_pi.bench import (
     solved_at_budgets,
 )
 from jax_lbfgs_pi.evaluation import save_figure
-from jax_lbfgs_pi.loop import Status
+from jax_lbfgs_pi.stopping import Status
 
 INF = math.inf
 

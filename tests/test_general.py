@@ -71,7 +71,7 @@ def answers_beside_the_base(policy):
             return t, moved
 
     recorder = Recorder(params=policy.params, base=policy.base)
-    tx, x = lp.lbfgs_pi(recorder, memory_size=4), jnp.array(X0)
+    tx, x = lp.lbfgs_pi(recorder, memory_size=features.MOST_PAIRS), jnp.array(X0)
     state = tx.init(x)
     for _ in range(25):
         value, grads = jax.value_and_grad(oracles.rosenbrock)(x)
@@ -134,7 +134,11 @@ def test_from_far_starts_nothing_is_nan_and_no_direction_ascends(scale):
                 updates, new = tx.update(grads, state, x, value=value)
                 accepted = new.count > state.count
                 slope = -jnp.vdot(updates, grads)
-                return (x - updates, new), (value, jnp.where(accepted, slope, 0.0), new.values[0])
+                return (x - updates, new), (
+                    value,
+                    jnp.where(accepted, slope, 0.0),
+                    new.values.last[0],
+                )
 
             return jax.lax.scan(step, (x, tx.init(x)), length=120)[1]
 

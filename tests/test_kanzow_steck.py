@@ -4,6 +4,7 @@ import numpy as np
 import optax
 import pytest
 
+import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.bench.kanzow_steck import (
     NUM_RECENT,
     SUCCESS,
@@ -68,7 +69,13 @@ def test_the_norm_of_the_direction_falls_with_mu():
 
 def run(tx, fun, x0, num_evals, tol=1e-300):
     """The trajectory of all evaluations, and the best iterate."""
-    loop = make_loop(tx, fun, max_iters=num_evals - 1, tol=tol, retreats=True)
+    loop = make_loop(
+        tx,
+        fun,
+        max_iters=num_evals - 1,
+        stopping=lp.Stopping(gtol=tol, patience=None),
+        retreats=True,
+    )
 
     @jax.jit
     def go(x):
@@ -92,7 +99,7 @@ def test_quadratics(tx):
 def test_rosenbrock(tx):
     best, trajectory = run(tx, oracles.rosenbrock, jnp.array([-1.2, 1.0]), 150)
     assert best.value < 1e-12
-    made = trajectory.num_evals[np.isfinite(trajectory.value)]
+    made = trajectory.num_evals[trajectory.num_evals > 0]
     np.testing.assert_array_equal(made, np.arange(1, len(made) + 1))  # one for each update
 
 
@@ -152,7 +159,7 @@ def test_the_model_predicts_its_own_decrease():
 
 def test_it_comes_back_from_forbidden_regions(tx):
     """Where f is NaN, left of 0.1 and, at first, every trial is there."""
-    best, trajectory = run(tx, lambda x: jnp.sum(x - jnp.log(x - 0.1)), jnp.array([0.2, 5.0]), 80)
+    best, trajectory = run(tx, lambda x: jnp.sum(x - jnp.log(x - 0.1)), jnp.array([1.0, 50.0]), 80)
     assert np.isnan(trajectory.value).any()
     np.testing.assert_allclose(best.params, 1.1, atol=1e-5)
 

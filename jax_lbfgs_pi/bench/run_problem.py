@@ -14,7 +14,8 @@ from jax.flatten_util import ravel_pytree
 
 from jax_lbfgs_pi.baselines import Competitor, ScipyCompetitor
 from jax_lbfgs_pi.bench.competitors import ScipyByEvaluation
-from jax_lbfgs_pi.loop import Status, make_loop
+from jax_lbfgs_pi.loop import make_loop
+from jax_lbfgs_pi.stopping import Status, Stopping
 from jax_lbfgs_pi.suite.problem import Problem
 
 
@@ -109,7 +110,7 @@ def _compile(
             tx,
             lambda params: loss(params, data),
             max_iters=budget - 1,
-            tol=tol,
+            stopping=Stopping(gtol=tol, patience=None),
             retreats=competitor.retreats,
         )
         end = jax.lax.while_loop(

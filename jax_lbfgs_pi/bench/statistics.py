@@ -14,7 +14,7 @@ import numpy as np
 
 from jax_lbfgs_pi.bench.costs import Costs
 from jax_lbfgs_pi.bench.records import ProblemRuns
-from jax_lbfgs_pi.loop import Status
+from jax_lbfgs_pi.stopping import Status
 
 RESAMPLES = 2000
 TAIL = 10  # evaluations at the end of a run by which its end is judged

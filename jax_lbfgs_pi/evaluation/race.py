@@ -15,7 +15,8 @@ from jax_lbfgs_pi.baselines import Competitor, ScipyCompetitor
 from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.evaluation.scipy_run import compile_scipy
 from jax_lbfgs_pi.files import write_arrays
-from jax_lbfgs_pi.loop import Loop, LoopState, Status, make_loop
+from jax_lbfgs_pi.loop import Loop, LoopState, make_loop
+from jax_lbfgs_pi.stopping import Status, Stopping
 from jax_lbfgs_pi.tasks.base import TaskSet
 
 CHUNK = 25  # iterations between two readings of the clock
@@ -34,7 +35,7 @@ def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float)
             tx,
             lambda params: tasks.task.loss(params, data),
             max_iters=max_iters,
-            tol=tol,
+            stopping=Stopping(gtol=tol, patience=None),
             retreats=competitor.retreats,
         )
 

@@ -11,7 +11,7 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from jax_lbfgs_pi.evaluation.run import Run
-from jax_lbfgs_pi.loop import Status
+from jax_lbfgs_pi.stopping import Status
 
 
 def compile_scipy(

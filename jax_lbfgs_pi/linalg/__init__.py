@@ -6,11 +6,14 @@ step. What a compiler needs to be told, or in which form, stands here and nowher
 """
 
 from jax_lbfgs_pi.linalg.combinations import SHORT, matvec, weighted_sum
+from jax_lbfgs_pi.linalg.meshes import any_shard, total, vary_over, varying_axes
 from jax_lbfgs_pi.linalg.products import (
     AT_ONCE,
     CHUNK,
     LONG,
+    max_norm,
     norm,
+    root,
     stacked_vdots,
     step_products,
     vdot,
@@ -29,12 +32,18 @@ __all__ = [
     "CHUNK",
     "LONG",
     "SHORT",
+    "any_shard",
     "choose_after",
     "materialize",
     "matvec",
+    "max_norm",
     "norm",
+    "root",
     "stacked_vdots",
     "step_products",
+    "total",
+    "vary_over",
+    "varying_axes",
     "vdot",
     "vdots",
     "weighted_sum",

@@ -1,5 +1,6 @@
 """Inner products of pytrees, in as few passes over memory as the backend can make."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -156,9 +157,34 @@ def _add(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(map(jnp.add, x, y))
 
 
+def root(square: Array) -> Array:
+    """The square root, 0 of what is not positive; its derivative is finite at 0 too: 0."""
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
+
+
 def norm(a: Params) -> Float[Array, ""]:
-    """The 2-norm of a pytree."""
-    return jnp.sqrt(vdot(a, a))
+    """The 2-norm of a pytree, also where its square is out of the dtype's range."""
+    square = vdot(a, a)
+    info = jnp.finfo(square.dtype)
+    exact = (square > info.tiny / info.eps) & (square < info.max)
+    # A second pass over memory only where it is needed; none of the entries may be infinite there.
+    return lax.cond(exact, lambda: root(square), lambda: _scaled_norm(a))
+
+
+def _scaled_norm(a: Params) -> Float[Array, ""]:
+    largest = max_norm(a)
+    usable = (largest > 0) & jnp.isfinite(largest)
+    divisor = jnp.where(usable, largest, 1.0)
+    scaled = jax.tree.map(lambda leaf: leaf.astype(divisor.dtype) / divisor, a)
+    return jnp.where(usable, divisor * root(vdot(scaled, scaled)), largest)
+
+
+def max_norm(a: Params) -> Float[Array, ""]:
+    """The max-norm of a pytree, 0 of one without leaves."""
+    dtype = scalar_dtype(a)
+    sizes = [jnp.max(jnp.abs(x), initial=0.0).astype(dtype) for x in jax.tree.leaves(a)]
+    return functools.reduce(jnp.maximum, sizes, jnp.zeros((), dtype))
 
 
 def step_products(

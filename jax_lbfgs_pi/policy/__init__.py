@@ -4,7 +4,7 @@
 are policies; none of them knows the others.
 """
 
-from jax_lbfgs_pi.policy.general import General, init_general
+from jax_lbfgs_pi.policy.general import LAYERS, General, init_general
 from jax_lbfgs_pi.policy.observation import InnerProducts, Observation, Pair, inner_products
 from jax_lbfgs_pi.policy.paper import (
     Policy,
@@ -19,6 +19,7 @@ from jax_lbfgs_pi.policy.protocol import AnyPolicy, FromProducts, Scaling, StepP
 from jax_lbfgs_pi.policy.rule import Rule
 
 __all__ = [
+    "LAYERS",
     "AnyPolicy",
     "FromProducts",
     "General",

@@ -26,6 +26,9 @@ def before_direction(
     """What is known before the direction is: how the last step went, and what the window holds."""
     r = seen.slope_ratio()
     step, short = seen.step, seen.pair.short_scaling()
+    count, rejections, num_pairs = (
+        x.astype(r.dtype) for x in (seen.count, seen.rejections, seen.num_pairs)
+    )
     predicted = -seen.start_slope
     # Before the first pair t has a unit, and the model nothing to be wrong about.
     scaled = seen.count > 1
@@ -52,7 +55,7 @@ def before_direction(
             long_log / 3.0,
             base_log / 3.0,
             step_log / 2.0,
-            jnp.minimum(seen.rejections, 4) / 2.0,
+            jnp.minimum(rejections, 4.0) / 2.0,
             fall_log / 3.0,
             jnp.where(seen.has_values, jnp.clip(reduction, -1.0, 2.0), 0.5),
             jnp.where(seen.has_values, 0.0, 1.0),
@@ -62,9 +65,9 @@ def before_direction(
             _cosine(step.sy, step.ss, step.yy),
             most_log / 3.0,
             flat_log / 3.0,
-            jnp.minimum(seen.num_pairs, MOST_PAIRS) / 10.0,
+            jnp.minimum(num_pairs, float(MOST_PAIRS)) / 10.0,
             jnp.full_like(r, jnp.log(min(seen.num_params, MOST_PARAMS)) / 5.0 - 1.0),
-            4.0 / (4.0 + seen.count),
+            4.0 / (4.0 + count),
             span_log / 3.0,
         ]
     ).astype(r.dtype)
@@ -106,5 +109,5 @@ def _log_ratio(a: Array, b: Array) -> Array:
 
 
 def _cosine(product: Array, square_a: Array, square_b: Array) -> Array:
-    size = jnp.sqrt(square_a) * jnp.sqrt(square_b)
+    size = linalg.root(square_a) * linalg.root(square_b)
     return jnp.clip(_ratio(product, size), -1.0, 1.0)

@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Float
 
-from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.policy.features import (
     MOST_PAIRS,
     NUM_AFTER,
@@ -26,6 +26,13 @@ BOUND = 1.5
 """The residual's factors lie within e^±BOUND."""
 TRUST = 2.3
 """At least e^-TRUST of `MOST_PAIRS` pairs are trusted, two; at first all."""
+LAYERS = {
+    "before": (NUM_BEFORE + NUM_AVERAGES, WIDTH),
+    "answer": (WIDTH, 2),
+    "after": (NUM_AFTER + WIDTH, WIDTH),
+    "size": (WIDTH, 1),
+}
+"""Inputs and outputs of the networks' layers, by name."""
 DEAD_ZONE = 0.15
 """Answers for γ and t smaller than this change nothing."""
 
@@ -62,6 +69,9 @@ class General:
     base: StepPolicy
 
     reads_ds: ClassVar[bool] = False
+
+    __eq__ = trees.equal
+    __hash__ = trees.hash_of
 
     def init(self, dtype: Any) -> GeneralMemory:
         """The base's memory, and zeros."""
@@ -100,14 +110,8 @@ class General:
 
 def init_general(key: Any, base: StepPolicy) -> General:
     """A learned policy that answers as `base` does: random first layers, second layers 0."""
-    sizes = {
-        "before": (NUM_BEFORE + NUM_AVERAGES, WIDTH),
-        "answer": (WIDTH, 2),
-        "after": (NUM_AFTER + WIDTH, WIDTH),
-        "size": (WIDTH, 1),
-    }
     params = {}
-    for (name, (n_in, n_out)), k in zip(sizes.items(), jax.random.split(key, 4), strict=True):
+    for (name, (n_in, n_out)), k in zip(LAYERS.items(), jax.random.split(key, 4), strict=True):
         scale = 0.0 if name in ("answer", "size") else n_in**-0.5
         kernel = scale * jax.random.normal(k, (n_in, n_out))
         params[name] = {"kernel": np.asarray(kernel), "bias": np.zeros(n_out)}

@@ -11,6 +11,7 @@ from flax import struct
 from jax import dtypes
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.clip import get_clip_layer
 from jax_lbfgs_pi.policy.observation import InnerProducts
 
@@ -30,7 +31,8 @@ def log_features(products: InnerProducts) -> Float[Array, "16"]:
     So the four squared norms appear once and each of the six products with both signs, row by row
     (paper, Fig. 1; its `min` is a misprint).
     """
-    signed = jnp.stack(products)[_FEATURE_OF] * _FEATURE_SIGN
+    signed = jnp.stack(products)[_FEATURE_OF]
+    signed = signed * jnp.asarray(_FEATURE_SIGN, signed.dtype)
     return jnp.log(jnp.maximum(signed, LOG_FLOOR))
 
 
@@ -111,8 +113,20 @@ class Policy:
     params: Any
     network: StepSizePolicy = struct.field(pytree_node=False, default=StepSizePolicy())
 
+    __eq__ = trees.equal
+    __hash__ = trees.hash_of
+
     def __call__(self, products: InnerProducts) -> Float[Array, ""]:
-        """The step size t = exp τ, a scalar in [exp τ_m, exp τ_M]."""
+        """The step size t = exp τ, a scalar in [exp τ_m, exp τ_M].
+
+        Raises:
+          TypeError: if `products` are none.
+        """
+        if not isinstance(products, InnerProducts):
+            raise TypeError(
+                f"A policy is called with InnerProducts, but got {type(products).__name__}; "
+                f"optax.inject_hyperparams takes it for a schedule: name it in static_args."
+            )
         return jnp.exp(self.network.apply(self.params, log_features(products)))  # type: ignore[arg-type]
 
     @property

@@ -15,7 +15,7 @@ class Scaling(NamedTuple):
 
     Attributes:
       gamma: γ of H₀ = γ I.
-      num_pairs: how many of the newest pairs to trust; infinity for all.
+      num_pairs: how many of the newest pairs to trust; all if it is m or more.
     """
 
     gamma: Float[Array, ""]
@@ -74,7 +74,7 @@ class FromProducts:
     def scale(self, seen: Observation, memory: tuple[()]) -> tuple[Scaling, tuple[()]]:
         """The newest pair's short scaling, and all pairs."""
         gamma = seen.pair.short_scaling()
-        return Scaling(gamma, jnp.full_like(gamma, jnp.inf)), memory
+        return Scaling(gamma, jnp.full_like(gamma, seen.memory_size)), memory
 
     def step_size(
         self, seen: Observation, products: InnerProducts, memory: tuple[()]

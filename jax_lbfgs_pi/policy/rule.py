@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float
 
+from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
 from jax_lbfgs_pi.policy.protocol import Scaling
 
@@ -40,7 +41,7 @@ class Rule:
       least_slope_ratio: r from which on a step counts as short.
       longest: the greatest t.
       growth: the greatest length of a step, in lengths of the last.
-      num_pairs: how many of the newest pairs are trusted.
+      num_pairs: how many of the newest pairs are trusted; None for all.
     """
 
     cap: Any = 10.0
@@ -52,7 +53,7 @@ class Rule:
     least_slope_ratio: Any = 0.9
     longest: Any = 4.0
     growth: Any = 10.0
-    num_pairs: Any = float("inf")
+    num_pairs: Any = None
 
     reads_ds: ClassVar[bool] = False
 
@@ -64,15 +65,21 @@ class Rule:
         """γ = short · min(long / short, cap), and all pairs."""
         cap = memory.cap
         r = seen.slope_ratio()
-        factor = jnp.where(r > self.raise_ratio, self.raised, 1.0)
-        factor = jnp.where(r < self.lower_ratio, self.lowered, factor)
-        factor = jnp.where(seen.rejections > 0, self.rejected**seen.rejections, factor)
+        raised, lowered, rejected, raise_ratio, lower_ratio = (
+            jnp.asarray(x, r.dtype)
+            for x in (self.raised, self.lowered, self.rejected, self.raise_ratio, self.lower_ratio)
+        )
+        factor = jnp.where(r > raise_ratio, raised, 1.0)
+        factor = jnp.where(r < lower_ratio, lowered, factor)
+        rejections = seen.rejections.astype(r.dtype)
+        factor = jnp.where(seen.rejections > 0, rejected**rejections, factor)
         cap = jnp.where(seen.count > 0, jnp.maximum(cap * factor, 1.0), cap)
         # A cap without limit would take long to come down again.
         cap = jnp.minimum(cap, 1e6).astype(memory.cap.dtype)
         short = seen.pair.short_scaling()
         gamma = jnp.minimum(seen.pair.long_scaling(), cap * short)
-        num_pairs = jnp.asarray(self.num_pairs, gamma.dtype)
+        most = seen.memory_size if self.num_pairs is None else self.num_pairs
+        num_pairs = jnp.asarray(most, gamma.dtype)
         return Scaling(gamma, num_pairs), RuleMemory(cap)
 
     def step_size(
@@ -80,9 +87,12 @@ class Rule:
     ) -> tuple[Float[Array, ""], RuleMemory]:
         """The first step's length, then 1 or more, and at most `growth` times the last step."""
         r = seen.slope_ratio()
-        secant = 1.0 / jnp.maximum(1.0 - r, 1.0 / self.longest)
-        t = jnp.where(r > self.least_slope_ratio, secant, 1.0)
-        limit = self.growth * jnp.sqrt(seen.last_ss / _positive(products.dd))
+        longest, growth, least = (
+            jnp.asarray(x, r.dtype) for x in (self.longest, self.growth, self.least_slope_ratio)
+        )
+        secant = 1.0 / jnp.maximum(1.0 - r, 1.0 / longest)
+        t = jnp.where(r > least, secant, 1.0)
+        limit = growth * linalg.root(seen.last_ss / _positive(products.dd))
         t = jnp.where(seen.count > 0, jnp.minimum(t, limit), first_step_size(seen, products))
         return t.astype(products.dd.dtype), memory
 

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from flax import traverse_util
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from safetensors.numpy import save
 
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import (
+    LAYERS,
     AnyPolicy,
     FromProducts,
     General,
@@ -29,6 +31,7 @@ from jax_lbfgs_pi.policy import (
     constant_policy,
     cosine_policy,
     default_float,
+    init_policy,
 )
 
 DEFAULT = "general"
@@ -82,7 +85,8 @@ def _described(policy: StepPolicy) -> dict[str, Any]:
             f"based on a {type(policy).__name__}."
         )
     names = (field.name for field in dataclasses.fields(policy))
-    return {"rule": {name: float(getattr(policy, name)) for name in names}}
+    settings = {name: getattr(policy, name) for name in names}
+    return {"rule": {name: None if x is None else float(x) for name, x in settings.items()}}
 
 
 def save_policy(policy: Saved, path: str | os.PathLike[str]) -> Path:
@@ -131,6 +135,8 @@ def load_policy(name: str | os.PathLike[str]) -> Saved:
         return _HAND_SET[str(name)]()
     shipped = _folder() / f"{name}{_SUFFIX}"
     path = shipped if str(name) in list_policies() else Path(name)
+    if path.name and path.suffix != _SUFFIX and not path.is_file():
+        path = path.with_name(path.name + _SUFFIX)  # as `save_policy` writes it
     if not path.is_file():
         raise ValueError(
             f"Unknown policy {str(name)!r}: give the path of a policy file, or one of "
@@ -179,12 +185,28 @@ def _read(path: Path) -> Saved:
     # NumPy, not JAX: a policy loaded while a function is traced must not hold its tracers.
     flat = {key: np.asarray(value, default_float()) for key, value in tensors.items()}
     params = traverse_util.unflatten_dict(flat, sep="/")
-    attributes = json.loads(network)
-    if "base" in attributes:
-        return General(params=params, base=Rule(**attributes["base"]["rule"]))
+    try:
+        return _build(params, json.loads(network))
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise PolicyFileError(
+            f"The policy file {path.name!r} does not hold what a policy is made of: write it with "
+            f"save_policy."
+        ) from error
+
+
+def _build(params: Any, attributes: dict[str, Any]) -> Saved:
     if "rule" in attributes:
         return Rule(**attributes["rule"])
-    return Policy(params=params, network=StepSizePolicy(**attributes))
+    if "base" in attributes:
+        policy = General(params=params, base=Rule(**attributes["base"]["rule"]))
+        shapes = {name: {"kernel": size, "bias": size[1:]} for name, size in LAYERS.items()}
+    else:
+        policy = Policy(params=params, network=StepSizePolicy(**attributes))
+        like = jax.eval_shape(lambda: init_policy(jax.random.key(0), **attributes).params)
+        shapes = jax.tree.map(lambda leaf: leaf.shape, like)
+    if jax.tree.map(lambda leaf: leaf.shape, params) != shapes:
+        raise ValueError("the weights are not those of the network")
+    return policy
 
 
 def _folder() -> Path:

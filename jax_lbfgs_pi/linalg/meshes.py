@@ -1,0 +1,53 @@
+"""Values inside `jax.shard_map`: over which mesh axes they vary, and what has to be told of it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool
+
+from jax_lbfgs_pi.trees import Params
+
+
+def varying_axes(tree: Params) -> frozenset[str]:
+    """The mesh axes over which some leaf varies; none outside `shard_map`."""
+    return frozenset().union(*(_axes(leaf) for leaf in jax.tree.leaves(tree)))
+
+
+def _axes(leaf: Any) -> frozenset[str]:
+    known = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+    kind = getattr(known, "manual_axis_type", None)
+    # Before JAX 0.10.2 the set has another name.
+    return (getattr(known, "vma", None) if kind is None else kind.varying) or frozenset()
+
+
+def vary_over(axes: frozenset[str], tree: Params) -> Params:
+    """`tree`, but that every leaf counts as varying over `axes`, as a loop's carry has to."""
+
+    def cast(leaf: Array) -> Array:
+        missing = tuple(sorted(axes - _axes(leaf)))
+        return lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, tree)
+
+
+def total(value: Array, params: Params) -> Array:
+    """`value`, summed over the mesh axes over which the parameters do not vary.
+
+    So does `jax.grad` with the gradient of parameters that are the same everywhere.
+    """
+    axes = tuple(sorted(_axes(value) - varying_axes(params)))
+    return lax.psum(value, axes) if axes else value
+
+
+def any_shard(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """Whether `flag` holds in any shard; outside `shard_map`, `flag`.
+
+    A loop that holds collectives must turn equally often in all of them.
+    """
+    axes = tuple(jax.sharding.get_abstract_mesh().manual_axes)
+    if not axes:
+        return flag
+    count = vary_over(frozenset(axes), flag.astype(jnp.int32))
+    return lax.pmax(count, axes) > 0
