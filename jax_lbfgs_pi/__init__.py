@@ -1,5 +1,7 @@
 """L-BFGS-π in JAX: L-BFGS with a learned step-size policy in place of the line search."""
 
+import importlib.metadata
+
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.direction import gram_direction, two_loop_direction
 from jax_lbfgs_pi.history import History, init_history, push
@@ -36,6 +38,8 @@ from jax_lbfgs_pi.training import MetaTrainConfig, MetaTrainLog, get_preset, met
 from jax_lbfgs_pi.transform import lbfgs_pi, scale_by_lbfgs_pi
 from jax_lbfgs_pi.unroll import InnerState, frozen_value_and_grad, init_inner, unroll
 
+__version__ = importlib.metadata.version("jax_lbfgs_pi")
+
 __all__ = [
     "AnyPolicy",
     "DataError",
@@ -62,6 +66,7 @@ __all__ = [
     "Task",
     "TaskSet",
     "Trajectory",
+    "__version__",
     "constant_policy",
     "cosine_policy",
     "frozen_value_and_grad",

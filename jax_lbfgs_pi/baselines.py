@@ -29,10 +29,15 @@ class Competitor:
 
 @dataclasses.dataclass(frozen=True)
 class ScipyCompetitor(Competitor):
-    """SciPy's L-BFGS-B, which runs outside JAX; `make` is not used."""
+    """SciPy's L-BFGS-B, which runs outside JAX; `make` is not used.
+
+    Attributes:
+      memory_size: `maxcor`.
+    """
 
     name: str = "SciPy"
     make: Callable[[], optax.GradientTransformation] = optax.identity
+    memory_size: int = 5
 
 
 def adam(learning_rate: float = 0.03) -> optax.GradientTransformation:
@@ -90,17 +95,19 @@ def policy_competitor(
     )
 
 
-BASELINES = {
-    competitor.name: competitor
-    for competitor in (
+def baselines(memory_size: int = 5) -> dict[str, Competitor]:
+    """By name: the paper's four, `optax.lbfgs` with its zoom line search, Prodigy and SciPy.
+
+    All that keep pairs keep `memory_size` of them; the paper has 5.
+    """
+    m = memory_size
+    competitors = (
         Competitor("ADAM", adam),
         Competitor("RMSProp", rmsprop),
-        Competitor("L-BFGS-B", lbfgs_constant),
-        Competitor("L-BFGS-BTLS", lbfgs_backtracking),
-        Competitor("optax.lbfgs", optax.lbfgs),
+        Competitor("L-BFGS-B", lambda: lbfgs_constant(memory_size=m)),
+        Competitor("L-BFGS-BTLS", lambda: lbfgs_backtracking(memory_size=m)),
+        Competitor("optax.lbfgs", lambda: optax.lbfgs(memory_size=m)),
         Competitor("Prodigy", optax.contrib.prodigy),
-        ScipyCompetitor(),
+        ScipyCompetitor(memory_size=m),
     )
-}
-"""By name: the paper's four, `optax.lbfgs` with its zoom line search, Prodigy and SciPy's L-BFGS-B
-with defaults (and m = 5)."""
+    return {competitor.name: competitor for competitor in competitors}

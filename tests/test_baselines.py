@@ -6,10 +6,12 @@ import pytest
 import scipy.optimize
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.baselines import BASELINES, lbfgs_backtracking, policy_competitor
+from jax_lbfgs_pi.baselines import baselines, lbfgs_backtracking, policy_competitor
 from jax_lbfgs_pi.loop import make_loop
 from jax_lbfgs_pi.tasks import logistic_tasks
 from tests import oracles
+
+BASELINES = baselines()
 
 X0 = np.array([-1.2, 1.0, -0.5, 0.8])
 

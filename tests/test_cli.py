@@ -8,14 +8,16 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.baselines import BASELINES
+from jax_lbfgs_pi.baselines import baselines
 from jax_lbfgs_pi.bench import FAVOURITE
 from jax_lbfgs_pi.cli import main
-from jax_lbfgs_pi.cli.train import skip_warning
+from jax_lbfgs_pi.cli.train import skip_warning, standstill_warning
 from jax_lbfgs_pi.evaluation import load_results
 from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import DEFAULT
 from jax_lbfgs_pi.suite import REGISTRY, list_problems
+
+BASELINES = baselines()
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TRAIN = ["train", "--dataset", "quadratic", "--tasks", "2", "--epochs", "1"]
@@ -116,7 +118,18 @@ def test_help_names_every_option(command, name, options):
         (["train", "--size", "20"], "expected two integers as in 1,20, got '20'"),
         (["train", "--size", "1,x"], "expected two integers as in 1,20, got '1,x'"),
         (["race", "--split", "train"], "invalid choice: 'train'"),
-        (["race", "--max-iters", "many"], "invalid int value: 'many'"),
+        (["race", "--max-iters", "many"], "expected an integer of at least 0, got 'many'"),
+        (["race", "--max-iters", "-1"], "--max-iters: expected an integer of at least 0, got '-1'"),
+        (["train", "--epochs", "0"], "--epochs: expected an integer of at least 1, got '0'"),
+        (["demo", "--epochs", "0"], "--epochs: expected an integer of at least 1, got '0'"),
+        (["train", "--max-grad-norm", "0"], "--max-grad-norm: expected a number above 0, got '0'"),
+        (["train", "--max-grad-norm", "nan"], "expected a number above 0, got 'nan'"),
+        (["race", "--grad-targets", "1e-3", "-1"], "--grad-targets: expected a number above 0"),
+        (["train", "--tasks", "0"], "--tasks: expected an integer of at least 1, got '0'"),
+        (["race", "--tasks", "-2"], "--tasks: expected an integer of at least 1, got '-2'"),
+        (["bench", "--budget", "0"], "--budget: expected an integer of at least 1, got '0'"),
+        (["bench", "--problems", "0"], "--problems: expected an integer of at least 1, got '0'"),
+        (["race", "--memory", "2.5"], "--memory: expected an integer of at least 1, got '2.5'"),
         (["race", "--guard", "1.0"], "unrecognized arguments: 1.0"),
         (["bench", "--suite", "train"], "invalid choice: 'train'"),
     ],
@@ -136,18 +149,7 @@ def test_what_cannot_be_parsed(command, argv, part):
         (["bench", "--against", "ADAM", "SGD"], "Unknown competitor 'SGD'"),
         (["bench", "--policy", "cosin"], "Unknown policy 'cosin'"),
         (["race", "--dataset", "mnist", "--split", "dev"], "mnist has no split 'dev'"),
-        (["train", "--epochs", "0"], "num_epochs must be at least 1, but got 0"),
-        (["train", "--max-grad-norm", "0"], "max_grad_norm must be positive, but got 0.0"),
-        (["train", "--max-grad-norm", "nan"], "max_grad_norm must be positive, but got nan"),
-        (["train", "--tasks", "0"], "num_tasks must be at least 1, but got 0"),
-        (
-            ["race", "--dataset", "quadratic", "--max-iters", "1", "--tasks", "0"],
-            "num_tasks must be at least 1, but got 0",
-        ),
-        (["race", "--tasks", "-2"], "num_tasks must be at least 1, but got -2"),
-        (["race", "--dataset", "quadratic", "--tasks", "1", "--max-iters", "-1"], "max"),
         (["train", "--size", "0,0", "--tasks", "1"], "0"),
-        (["demo", "--epochs", "0"], "num_epochs must be at least 1"),
     ],
 )
 def test_what_can_be_parsed_but_not_be_done(command, tmp_path, argv, part):
@@ -189,10 +191,18 @@ def test_errors_that_are_not_ours_keep_their_traceback(monkeypatch, tmp_path):
 
 
 def test_an_interrupt_says_how_to_go_on(command, monkeypatch, tmp_path):
+    """And promises nothing where there is nothing to go on from."""
+
     def interrupt(*args, **kwargs):
+        (tmp_path / "checkpoints").mkdir(exist_ok=True)
+        (tmp_path / "settings.json").write_text("{}")
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jax_lbfgs_pi.cli.train.train", interrupt)
+    status, out, err = command(*TRAIN, "--out", tmp_path)
+    assert (status, out) == (130, "")
+    assert "Nothing was saved yet: the same command begins anew." in " ".join(err.split())
+    (tmp_path / "checkpoints" / "50").write_text("something")
     status, out, err = command(*TRAIN, "--out", tmp_path)
     assert (status, out) == (130, "")
     assert f"The same command with --out {tmp_path} goes on" in " ".join(err.split())
@@ -234,9 +244,20 @@ def test_a_second_identical_call_changes_nothing(command, trained, tmp_path):
 
 
 def test_a_warning_where_more_than_half_of_the_unrolls_were_skipped():
-    assert skip_warning(0, 0.0) is None
-    assert skip_warning(6, 0.5) is None
-    assert "7 unrolls (58%) were skipped" in (skip_warning(7, 7 / 12) or "")
+    assert skip_warning(0, 0) is None
+    assert skip_warning(6, 12) is None
+    assert "7 of 12 unrolls (58%) were skipped" in (skip_warning(7, 12) or "")
+
+
+def test_standing_still_is_said_with_its_cause():
+    assert standstill_warning([]) is None
+    assert standstill_warning([3.0, 2.0, 1.0, 0.9]) is None
+    assert standstill_warning([3.0, 2.0, 2.0, 2.0]) is None  # too short to be sure
+    assert standstill_warning([2.0, 2.0, 2.0, None]) is None
+    said = standstill_warning([3.0, 2.0, 2.0, 2.0, 2.0 + 1e-9]) or ""
+    assert "since epoch 2, for 3 epochs" in said
+    assert "--learn-limits" in said
+    assert "since epoch 1" in (standstill_warning([5.0] * 9) or "")
 
 
 def test_training_prints_a_table_that_fits_and_the_next_command(command, tmp_path, monkeypatch):
@@ -444,7 +465,7 @@ def test_json_of_a_training_run_that_only_diverged(command, monkeypatch, tmp_pat
     # Two tasks fill a group of six up; both outer steps are for nothing.
     assert (summary["skipped"], summary["share_skipped"]) == (12, 1.0)
     (line,) = [line for line in err.splitlines() if line.startswith("warning: ")]
-    assert line.startswith("warning: 12 unrolls (100%) were skipped")
+    assert line.startswith("warning: 12 of 12 unrolls (100%) were skipped")
     assert "--preset" in line
     assert line.endswith(".")
     assert summary["epochs"][0]["loss"] is None

@@ -24,14 +24,14 @@ import pytest
 import scipy
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.baselines import BASELINES, ScipyCompetitor
+from jax_lbfgs_pi.baselines import ScipyCompetitor, baselines
 from jax_lbfgs_pi.cli import main
 from jax_lbfgs_pi.cli import reproduce as cli_reproduce
 from jax_lbfgs_pi.cli.reproduce import NAMES as CLI_NAMES
+from jax_lbfgs_pi.locks import alone
 from jax_lbfgs_pi.reproduce import artefacts, claims, grids, race_runs, races, trainings
 from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, score, tuned_competitors
-from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.reproduce.race_runs import count_runs, run_race
 from jax_lbfgs_pi.reproduce.races import RACES, Race, competitors
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder, row_of
@@ -66,6 +66,8 @@ TINY = Race(
     max_iters=30,
     sketch=(2, 20),
 )
+
+BASELINES = baselines()
 
 
 def wanted(num_tasks, num_beside=2):
@@ -1591,7 +1593,7 @@ def test_packing_waits_for_packing(command, runner, drawn, tmp_path):
 
 HOLD = """
 import pathlib, sys, time
-from jax_lbfgs_pi.reproduce.locks import alone
+from jax_lbfgs_pi.locks import alone
 with alone(pathlib.Path(sys.argv[1]), "limits"):
     print("in", flush=True)
     time.sleep(600)

@@ -5,7 +5,7 @@ import pytest
 import scipy.optimize
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.baselines import BASELINES
+from jax_lbfgs_pi.baselines import baselines
 from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.evaluation.scipy_run import compile_scipy
 from tests import oracles
@@ -186,7 +186,7 @@ def test_scipy_in_a_race_is_scipy():
             callback=lambda xk, f=objective, values=values: values.append(f(xk)[0]),
             options={**OPTIONS, "maxiter": 15},
         )  # fmt: skip
-        found = run_one(i, BASELINES["SciPy"])
+        found = run_one(i, baselines()["SciPy"])
         np.testing.assert_allclose(found.value, values, rtol=1e-8)
         assert len(found.value) == 16
         assert found.num_evals[-1] == result.nfev

@@ -205,14 +205,14 @@ def test_max_grad_norm_scales_a_tasks_gradient_down():
 def test_one_unroll_that_blows_up_stops_adadelta_unless_gradients_are_limited(limit):
     """Its running mean of squares forgets a tenth a step: a huge one lasts for thousands of them.
 
-    The second unroll is on a quadratic of curvature 1e30, where a step along -g leads to f of 1e90.
+    The second unroll is on a quadratic of curvature 1e20, where a step along -g leads to f of 1e60.
     """
     network = lp.init_policy(jax.random.key(0), clip_layer="implicit").network
     config = dataclasses.replace(SMALL, max_grad_norm=limit)
     step = make_outer_step(CountedTask(), network, config)
     x0, curvature, moves = jnp.ones((1, 4)), jnp.array([[1.0, 20.0, 3.0, 7.0]]), []
     outer = step.init(lp.init_policy(jax.random.key(7)).params)
-    for scale in (1.0, 1e30, 1.0, 1.0):
+    for scale in (1.0, 1e20, 1.0, 1.0):
         inner = step.start(scale * curvature, x0)
         moved, _, info = step.step(outer, inner, scale * curvature, np.ones(1, bool), inner.value)
         assert info.counted.all()

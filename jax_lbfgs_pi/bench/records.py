@@ -1,7 +1,6 @@
 """The records of a benchmark: made, kept in a folder, and made no second time.
 
-Times are kept for orientation; what counts is evaluations. SciPy's linear algebra runs on the
-threads of NumPy's BLAS: for times that compare, set OMP_NUM_THREADS=1 before Python starts.
+Times are kept for orientation; what counts is evaluations. SciPy has one BLAS thread.
 """
 
 import dataclasses

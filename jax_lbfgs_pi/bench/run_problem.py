@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
+from threadpoolctl import threadpool_limits
 
 from jax_lbfgs_pi.baselines import Competitor, ScipyCompetitor
 from jax_lbfgs_pi.bench.competitors import ScipyByEvaluation
@@ -168,7 +169,7 @@ def _compile_scipy(
             rows.append((float(value), float(np.linalg.norm(grads))))
             return rows[-1][0], np.asarray(grads, float)
 
-        with contextlib.suppress(_BudgetSpent):
+        with contextlib.suppress(_BudgetSpent), threadpool_limits(1, user_api="blas"):
             scipy.optimize.minimize(
                 objective, np.asarray(start, float), jac=True, method="L-BFGS-B", options=options
             )

@@ -1,13 +1,16 @@
 """The command `lbfgs-pi`: train a policy, race it, reproduce the paper."""
 
 import argparse
+import importlib.metadata
 import json
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
-EXIT_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE = 2, 130, 141
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -18,6 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="lbfgs-pi",
         description="L-BFGS with a learned step-size policy in place of the line search.",
     )
+    version = importlib.metadata.version("jax_lbfgs_pi")
+    parser.add_argument("--version", action="version", version=f"lbfgs-pi {version}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (demo, train, race, bench, reproduce, policies):
         module.add_parser(commands)
@@ -33,23 +38,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     jax.config.update("jax_enable_x64", True)
     try:
         result = args.run(args)
+        if args.json:
+            print(json.dumps(result, indent=2), flush=True)
     except KeyboardInterrupt:
-        where = f" --out {args.out}" if getattr(args, "out", None) else ""
-        print(
-            f"\nInterrupted. The same command{where and f' with{where}'} goes on from the last "
-            f"checkpoint.",
-            file=sys.stderr,
-        )
+        print(f"\nInterrupted. {_what_is_left(getattr(args, 'out', None))}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     except (ValueError, TypeError, ImportError, RuntimeError, OSError) as error:
         # Our own errors are one clear sentence each; anything else deserves its traceback.
         if isinstance(error, OSError) or _is_ours(error):
             Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False)
             return EXIT_ERROR
         raise
-    if args.json:
-        print(json.dumps(result, indent=2))
     return 0
+
+
+def command() -> None:
+    """Runs `main` and leaves the process with its status."""
+    status = main()
+    if status == EXIT_INTERRUPTED:
+        # A compilation may still be running in its own threads, which Python's end would pull
+        # from under it: a segmentation fault. All files are written and closed.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _what_is_left(out: Path | None) -> str:
+    """What an interrupted command can go on from."""
+    files = [path for path in out.rglob("*") if path.is_file()] if out and out.is_dir() else []
+    if any(path.name != "settings.json" and path.stat().st_size for path in files):
+        return f"The same command with --out {out} goes on from what is saved there."
+    return "Nothing was saved yet: the same command begins anew."
 
 
 def _is_ours(error: BaseException) -> bool:

@@ -8,7 +8,13 @@ from typing import Any
 
 from rich.console import Console
 
-from jax_lbfgs_pi.cli.common import add_output_options, console, progress_bar, provenance
+from jax_lbfgs_pi.cli.common import (
+    add_output_options,
+    console,
+    positive,
+    progress_bar,
+    provenance,
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -25,9 +31,11 @@ def add_parser(commands: Any) -> None:
         help="which kinds; leave test for the end (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--kinds", metavar="K,K", help="only these kinds of the suite")
-    parser.add_argument("--problems", type=int, metavar="N", help="at most N problems of each kind")
     parser.add_argument(
-        "--limit-n", type=int, metavar="N", help="skip problems of more than N variables"
+        "--problems", type=positive, metavar="N", help="at most N problems of each kind"
+    )
+    parser.add_argument(
+        "--limit-n", type=positive, metavar="N", help="skip problems of more than N variables"
     )
     parser.add_argument("--against", nargs="+", metavar="NAME", help="competitors (default: all)")
     parser.add_argument(
@@ -36,10 +44,14 @@ def add_parser(commands: Any) -> None:
         "is then the one that the tables are about (default: L-BFGS-π as shipped)",
     )  # fmt: skip
     parser.add_argument(
-        "--budget", type=int, default=300, metavar="N", help="evaluations (default: %(default)s)"
+        "--budget",
+        type=positive,
+        default=300,
+        metavar="N",
+        help="evaluations (default: %(default)s)",
     )
     parser.add_argument(
-        "--memory", type=int, default=10, metavar="M",
+        "--memory", type=positive, default=10, metavar="M",
         help="pairs of all that have no memory of their own (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
@@ -56,9 +68,6 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
-    for option, value in (("--budget", args.budget), ("--memory", args.memory)):
-        if value < 1:
-            raise ValueError(f"{option} must be at least 1, but got {value}.")
     if not 0 < args.tau < 1:
         raise ValueError(f"--tau must be between 0 and 1, but got {args.tau}.")
     competitors, favourite = _competitors(args)
@@ -167,8 +176,6 @@ def _problems(args: argparse.Namespace) -> Sequence[str]:
     """The names of the problems, the first few of each kind."""
     from jax_lbfgs_pi.suite import list_problems
 
-    if args.problems is not None and args.problems < 1:
-        raise ValueError(f"--problems must be at least 1, but got {args.problems}.")
     split = None if args.suite == "all" else args.suite
     kinds = args.kinds.split(",") if args.kinds else None
     return list_problems(split, kinds, per_kind=args.problems)

@@ -43,7 +43,7 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=_size, default=(1, 20), metavar="N_L,N_U",
         help="hidden layers and width of the MLP on digits and mnist (default: 1,20)",
     )  # fmt: skip
-    parser.add_argument("--tasks", type=int, metavar="N", help="how many tasks to use")
+    parser.add_argument("--tasks", type=positive, metavar="N", help="how many tasks to use")
     parser.add_argument(
         "--data-dir", metavar="DIR",
         help="tensorflow-datasets' folder for mnist and cifar10 (default: $TFDS_DATA_DIR)",
@@ -60,6 +60,37 @@ def _size(text: str) -> tuple[int, int]:
     if depth < 0 or width < 1:
         raise argparse.ArgumentTypeError(f"expected n_l >= 0 and n_u >= 1, got {text!r}")
     return depth, width
+
+
+def natural(text: str) -> int:
+    """An option's value that is an integer of at least 0."""
+    return _integer(text, least=0)
+
+
+def positive(text: str) -> int:
+    """An option's value that is an integer of at least 1."""
+    return _integer(text, least=1)
+
+
+def _integer(text: str, *, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least {least}, got {text!r}")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """An option's value that is a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
 
 
 def console(args: argparse.Namespace) -> Console:

@@ -8,10 +8,11 @@ from rich.console import Console
 from jax_lbfgs_pi.cli import bench as bench_command
 from jax_lbfgs_pi.cli import race as race_command
 from jax_lbfgs_pi.cli import train as train_command
-from jax_lbfgs_pi.cli.common import add_output_options, console
+from jax_lbfgs_pi.cli.common import add_output_options, console, positive
 
 RIVALS = ("optax.lbfgs", "SciPy m=10", "ADAM")
 MOST_VARIABLES = 2000
+MEMORY = 5  # of all that keep pairs, in the race on digits: the paper's
 
 
 def add_parser(commands: Any) -> None:
@@ -24,11 +25,15 @@ def add_parser(commands: Any) -> None:
         "whose images and starting points it has never seen. Prints tables, writes figures.",
     )
     parser.add_argument(
-        "--problems", type=int, default=12, metavar="N",
+        "--problems", type=positive, default=12, metavar="N",
         help="held-out problems to solve, each of another kind (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--epochs", type=int, default=6, help="of training (default: %(default)s)")
-    parser.add_argument("--tasks", type=int, default=10, help="to race on (default: %(default)s)")
+    parser.add_argument(
+        "--epochs", type=positive, default=6, help="of training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tasks", type=positive, default=10, help="to race on (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
     add_output_options(parser, "runs/demo")
     parser.set_defaults(run=run)
@@ -36,8 +41,6 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
-    if args.problems < 1:
-        raise ValueError(f"--problems must be at least 1, but got {args.problems}.")
     from jax_lbfgs_pi.training.config import get_preset
 
     config = get_preset("fast", num_epochs=args.epochs, seed=args.seed)
@@ -97,7 +100,7 @@ def _is_small(name: str) -> bool:
 
 def _train_and_race(args: argparse.Namespace, config: Any, out: Console) -> dict[str, Any]:
     from jax_lbfgs_pi.acceptance import Guard
-    from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
+    from jax_lbfgs_pi.baselines import baselines, policy_competitor
     from jax_lbfgs_pi.evaluation import Target
     from jax_lbfgs_pi.pretrained import DEFAULT, load_policy, policy_digest
     from jax_lbfgs_pi.tasks.suites import get_tasks
@@ -114,10 +117,10 @@ def _train_and_race(args: argparse.Namespace, config: Any, out: Console) -> dict
     )
     policy = load_policy(training["policy"])
     default = policy_competitor(f"π {DEFAULT}", load_policy(DEFAULT), guard=Guard())
-    settings = {"policy_digest": policy_digest(policy), "max_iters": 800}
+    settings = {"policy_digest": policy_digest(policy), "max_iters": 800, "memory": MEMORY}
     report = race_command.race_and_report(
         races,
-        [policy_competitor(race_command.FAVOURITE, policy), default, *BASELINES.values()],
+        [policy_competitor(race_command.FAVOURITE, policy), default, *baselines(MEMORY).values()],
         [*(Target("grad_norm", eps) for eps in (1e-3, 1e-4, 1e-5)), Target("value", 1e-2)],
         args.out / "race",
         out,

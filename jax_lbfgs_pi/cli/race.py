@@ -9,9 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from jax_lbfgs_pi.cli.common import (
+    above_zero,
     add_output_options,
     add_task_options,
     console,
+    natural,
+    positive,
     progress_bar,
     provenance,
 )
@@ -37,9 +40,11 @@ def add_parser(commands: Any) -> None:
         "SciPy",
     )  # fmt: skip
     parser.add_argument("--split", choices=("test", "dev"), default="test", help="(default: test)")
-    parser.add_argument("--max-iters", type=int, default=800, metavar="K", help="(default: 800)")
     parser.add_argument(
-        "--grad-targets", type=float, nargs="+", default=[1e-3, 1e-4, 1e-5], metavar="EPS",
+        "--max-iters", type=natural, default=800, metavar="K", help="(default: 800)"
+    )
+    parser.add_argument(
+        "--grad-targets", type=above_zero, nargs="+", default=[1e-3, 1e-4, 1e-5], metavar="EPS",
         help="the paper's criteria, ‖g‖ < EPS (default: 1e-3 1e-4 1e-5)",
     )  # fmt: skip
     parser.add_argument(
@@ -50,6 +55,10 @@ def add_parser(commands: Any) -> None:
         "--guard", action="store_true",
         help="guard the steps of a policy of the paper's form too, which in the paper has no guard",
     )  # fmt: skip
+    parser.add_argument(
+        "--memory", type=positive, metavar="M",
+        help="pairs of all that have any (default: 5 with a policy of the paper's form, else 10)",
+    )  # fmt: skip
     add_output_options(parser, "runs/race")
     parser.set_defaults(run=run)
 
@@ -57,19 +66,19 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
     from jax_lbfgs_pi.acceptance import Guard
-    from jax_lbfgs_pi.baselines import BASELINES, policy_competitor
+    from jax_lbfgs_pi.baselines import baselines, policy_competitor
     from jax_lbfgs_pi.evaluation import Target
     from jax_lbfgs_pi.policy import Policy
     from jax_lbfgs_pi.pretrained import DEFAULT, load_policy, policy_digest
     from jax_lbfgs_pi.tasks.suites import get_tasks
 
-    names = args.against or list(BASELINES)
-    unknown = [name for name in names if name not in BASELINES]
-    if unknown:
-        raise ValueError(f"Unknown competitor {unknown[0]!r}: choose among {', '.join(BASELINES)}.")
-    if args.max_iters < 0:
-        raise ValueError(f"--max-iters must be at least 0, but got {args.max_iters}.")
     policy = load_policy(args.policy or DEFAULT)
+    memory = args.memory or (5 if isinstance(policy, Policy) else 10)
+    known = baselines(memory)
+    names = args.against or list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"Unknown competitor {unknown[0]!r}: choose among {', '.join(known)}.")
     guarded = args.guard or not isinstance(policy, Policy)
     tasks = get_tasks(
         args.dataset,
@@ -81,13 +90,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     targets = [Target("grad_norm", eps) for eps in args.grad_targets]
     targets += [Target("value", f) for f in args.value_targets]
     competitors = [
-        policy_competitor(FAVOURITE, policy, guard=Guard() if guarded else None),
-        *(BASELINES[name] for name in names),
+        policy_competitor(
+            FAVOURITE, policy, memory_size=memory, guard=Guard() if guarded else None
+        ),
+        *(known[name] for name in names),
     ]
     settings = {
         "policy": str(args.policy or DEFAULT),
         "policy_digest": policy_digest(policy), "dataset": tasks.name, "split": args.split,
-        "max_iters": args.max_iters, "guard": guarded,
+        "max_iters": args.max_iters, "guard": guarded, "memory": memory,
     }  # fmt: skip
     return race_and_report(
         tasks, competitors, targets, args.out, console(args), settings, max_iters=args.max_iters
@@ -107,9 +118,14 @@ def race_and_report(
     """Races with a progress bar, prints the tables, and writes report and figures to `folder`."""
     from jax_lbfgs_pi import evaluation
     from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.locks import owned
 
-    _claim(folder, settings)
-    with progress_bar() as bar:
+    settings = settings | {
+        "competitors": [competitor.name for competitor in competitors],
+        "targets": [str(target) for target in targets],
+    }
+    with owned(folder), progress_bar() as bar:
+        _claim(folder, settings)
         task = bar.add_task("racing", total=len(tasks) * len(competitors))
         results = evaluation.race(
             tasks,
@@ -133,7 +149,12 @@ def race_and_report(
     }
     write_atomically(folder / "report.md", evaluation.markdown(results, FAVOURITE, targets))
     write_atomically(folder / "report.json", json.dumps(report, indent=2))
-    out.print(f"{len(results)} tasks of {tasks.name}. Report and figures: {folder}", soft_wrap=True)
+    memory = settings["memory"]
+    out.print(
+        f"{len(results)} tasks of {tasks.name}; all that keep pairs keep {memory}, and SciPy has "
+        f"one BLAS thread. Report and figures: {folder}",
+        soft_wrap=True,
+    )
     return report
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress, TaskID
 
-from jax_lbfgs_pi.cli.common import add_output_options, console, progress_bar, provenance
+from jax_lbfgs_pi.cli.common import add_output_options, console, positive, progress_bar, provenance
 
 NAMES = (
     "grids", "table1", "fig3", "fig4", "fig5", "fig6", "fig6-small", "fig7", "fig8",
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         "what", nargs="*", metavar="WHAT", help=f"all (default), or any of {' '.join(NAMES)}"
     )
     parser.add_argument(
-        "--tasks", type=int, metavar="N",
+        "--tasks", type=positive, metavar="N",
         help="at most N tasks of each race; below ten, fewer iterations of large networks too",
     )  # fmt: skip
     parser.add_argument(
@@ -74,8 +74,8 @@ def _shard(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
     from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.locks import alone
     from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
-    from jax_lbfgs_pi.reproduce.locks import alone
     from jax_lbfgs_pi.reproduce.records import RunFolder
     from jax_lbfgs_pi.reproduce.trainings import pack_trainings
 

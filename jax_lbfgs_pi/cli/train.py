@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from jax_lbfgs_pi.cli.common import (
+    above_zero,
     add_output_options,
     add_task_options,
     console,
+    positive,
     progress_bar,
     provenance,
 )
@@ -34,7 +37,7 @@ def add_parser(commands: Any) -> None:
         "trains a residual on the rule by evolution strategies, on random problems of many "
         "families, whatever the data set",
     )  # fmt: skip
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the tasks")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="passes over the tasks")
     parser.add_argument(
         "--clip-layer",
         choices=("cvx", "implicit", "clip", "straight_through"),
@@ -46,12 +49,12 @@ def add_parser(commands: Any) -> None:
         "their logarithms, for which all steps count alike",
     )  # fmt: skip
     parser.add_argument(
-        "--max-grad-norm", type=float, metavar="NORM",
+        "--max-grad-norm", type=above_zero, metavar="NORM",
         help="scale a task's θ-gradient down to this norm, so that an unroll that blows up cannot "
         "stop the optimizer of θ; the preset paper has no limit, fast has 10",
     )  # fmt: skip
     parser.add_argument(
-        "--generations", type=int, metavar="N",
+        "--generations", type=positive, metavar="N",
         help="moves of the weights, of the preset general (default: 2500)",
     )  # fmt: skip
     parser.add_argument(
@@ -97,20 +100,42 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     out.print(f"Policy, card, log and figure: {args.out}", soft_wrap=True)
     advice = f"lbfgs-pi race --dataset {args.dataset} --policy {summary['policy']}"
     out.print(f"Race it: {advice}", soft_wrap=True)
-    warning = skip_warning(summary["skipped"], summary["share_skipped"])
-    if warning is not None:  # also beside JSON, which has standard output for itself
-        Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
+    warnings = (
+        skip_warning(summary["skipped"], summary["unrolls"]),
+        standstill_warning([epoch["loss"] for epoch in summary["epochs"]]),
+    )
+    for warning in warnings:
+        if warning is not None:  # also beside JSON, which has standard output for itself
+            Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
     return summary
 
 
-def skip_warning(num_skipped: int, share: float) -> str | None:
+def standstill_warning(losses: Sequence[float | None]) -> str | None:
+    """What to say after a training whose F has not moved over the last epochs; None else."""
+    last = losses[-1] if losses else None
+    if last is None:
+        return None
+    moved = [i for i, x in enumerate(losses) if x is None or abs(x - last) > 1e-6 * abs(last)]
+    since = moved[-1] + 2 if moved else 1  # epochs count from 1
+    still = len(losses) - since
+    if still < max(3, len(losses) // 3):
+        return None
+    return (
+        f"warning: F stands still since epoch {since}, for {still} epochs: most likely every step "
+        f"size is at a limit of the clip, through which no gradient comes. Learn the limits too "
+        f"(--learn-limits), or try another --seed or --loss mean_log; more epochs change nothing."
+    )
+
+
+def skip_warning(num_skipped: int, num_unrolls: int) -> str | None:
     """What to say after a training in which most unrolls were skipped; None after any other."""
+    share = num_skipped / max(1, num_unrolls)
     if share <= 0.5:
         return None
     return (
-        f"warning: {num_skipped} unrolls ({share:.0%}) were skipped, as f rose above f(x0) on "
-        f"average or was not finite, so the policy learned little: try another --preset, or in "
-        f"Python a smaller x0 or a shorter unroll_length."
+        f"warning: {num_skipped:,} of {num_unrolls:,} unrolls ({share:.0%}) were skipped, as f "
+        f"rose above f(x0) on average or was not finite, so the policy learned "
+        f"little: try another --preset, or in Python a smaller x0 or a shorter unroll_length."
     )
 
 
@@ -149,6 +174,7 @@ def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[
         "clip_layer": config.clip_layer,
         "outer_steps": len(log.records),
         "skipped": log.num_skipped,
+        "unrolls": log.num_unrolls,
         "share_skipped": log.share_skipped,
         "seconds_per_outer_step": log.seconds_per_step,
         "seconds": float(sum(record.seconds for record in log.records)),
@@ -176,7 +202,8 @@ def epoch_table(summary: dict[str, Any]) -> Table:
     seconds = summary["seconds_per_outer_step"]
     table = Table(
         title=f"{summary['outer_steps']} outer steps, {seconds:.3f} s each with "
-        f"'{summary['clip_layer']}', {summary['skipped']} unrolls skipped",
+        f"'{summary['clip_layer']}', {summary['skipped']:,} of {summary['unrolls']:,} unrolls "
+        f"skipped",
         title_justify="left",
     )
     for name in ("epoch", "F, first unrolls", "F, all unrolls", "f(x_K)", "steps", "skipped"):

@@ -91,7 +91,9 @@ def make_runner(tasks: TaskSet, *, max_iters: int, tol: float) -> Callable[[int,
         if name not in compiled:
             if isinstance(competitor, ScipyCompetitor):
                 loss = tasks.task.loss
-                compiled[name] = compile_scipy(loss, data, x0, tol=tol)
+                compiled[name] = compile_scipy(
+                    loss, data, x0, tol=tol, memory_size=competitor.memory_size
+                )
             else:
                 compiled[name] = _compile(tasks, competitor, max_iters, tol)
             compiled[name](data, x0, warm_up)

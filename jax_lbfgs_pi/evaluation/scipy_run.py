@@ -9,15 +9,16 @@ import jax
 import numpy as np
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
+from threadpoolctl import threadpool_limits
 
 from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.stopping import Status
 
 
 def compile_scipy(
-    loss: Callable[[Any, Any], Any], data: Any, x0: Any, *, tol: float
+    loss: Callable[[Any, Any], Any], data: Any, x0: Any, *, tol: float, memory_size: int = 5
 ) -> Callable[[Any, Any, int], Run]:
-    """A function of `(data, x0, max_iters)` that runs SciPy's `L-BFGS-B`, m = 5.
+    """A function of `(data, x0, max_iters)` that runs SciPy's `L-BFGS-B`, with one BLAS thread.
 
     SciPy's own tests of progress are off; where its line search fails, the run ends. It does not
     tell its step sizes, so they are NaN.
@@ -26,6 +27,7 @@ def compile_scipy(
       loss: the objective, `(params, data) -> f`, which is compiled here, once.
       data: an example of what it reads besides the parameters.
       x0: an example of a starting point, a pytree.
+      memory_size: `maxcor`.
       tol: a run ends where the 2-norm of the gradient is below this.
     """
     flat, unravel = ravel_pytree(x0)
@@ -33,10 +35,12 @@ def compile_scipy(
         lambda x, data: jax.value_and_grad(lambda v: loss(unravel(v), data))(x)
     )
     jax.block_until_ready(value_and_grad(flat, data))
-    return functools.partial(_run, value_and_grad, tol)
+    return functools.partial(_run, value_and_grad, tol, memory_size)
 
 
-def _run(value_and_grad: Callable, tol: float, data: Any, x0: Any, max_iters: int) -> Run:
+def _run(
+    value_and_grad: Callable, tol: float, memory_size: int, data: Any, x0: Any, max_iters: int
+) -> Run:
     flat, _ = ravel_pytree(x0)
     rows: list[tuple[float, float, int, float]] = []
     trials: list[tuple[np.ndarray, float, float, float]] = []  # since the last iterate
@@ -69,20 +73,20 @@ def _run(value_and_grad: Callable, tol: float, data: Any, x0: Any, max_iters: in
     if rows[0][1] < tol or max_iters == 0:
         return _as_run(rows, tol)
     first = start
-    scipy.optimize.minimize(
-        objective,
-        np.asarray(flat, float),
-        jac=True,
-        method="L-BFGS-B",
-        callback=on_iteration,
-        options={
-            "maxcor": 5,
-            "maxiter": max_iters,
-            "maxfun": 20 * max_iters + 1,
-            "ftol": 0.0,
-            "gtol": 0.0,
-        },
-    )
+    options = {
+        "maxcor": memory_size, "maxiter": max_iters, "maxfun": 20 * max_iters + 1,
+        "ftol": 0.0, "gtol": 0.0,
+    }  # fmt: skip
+    # Its products are too short for two threads, which take ten times as long.
+    with threadpool_limits(1, user_api="blas"):
+        scipy.optimize.minimize(
+            objective,
+            np.asarray(flat, float),
+            jac=True,
+            method="L-BFGS-B",
+            callback=on_iteration,
+            options=options,
+        )
     return _as_run(rows, tol)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax_lbfgs_pi.baselines import Competitor, adam, lbfgs_backtracking, rmsprop
 from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.evaluation.statistics import Target
-from jax_lbfgs_pi.reproduce.locks import alone
+from jax_lbfgs_pi.locks import alone
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder, hit, row_of
 from jax_lbfgs_pi.tasks.suites import get_tasks
 
@@ -44,7 +44,7 @@ PAPERS_SETTINGS = {
     "RMSProp": "RMSProp lr=0.01",
     "L-BFGS-BTLS": "BTLS c1=0.25 c2=0.5",
 }
-"""What it chose; `BASELINES` have them."""
+"""What it chose; `baselines` has them."""
 
 TUNED = {optimizer: f"{optimizer}, tuned" for optimizer in GRIDS}
 """What the best of each grid races as."""

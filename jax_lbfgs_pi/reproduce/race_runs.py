@@ -9,9 +9,9 @@ from pathlib import Path
 from jax_lbfgs_pi.baselines import Competitor
 from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.locks import alone
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import policy_digest
-from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.reproduce.races import CURVES, TOLERANCE, Race, competitors, policies_of, tasks_of
 from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
 from jax_lbfgs_pi.versions import versions

@@ -5,7 +5,9 @@ import math
 import os
 from pathlib import Path
 
-from jax_lbfgs_pi.baselines import BASELINES, Competitor, policy_competitor
+import optax
+
+from jax_lbfgs_pi.baselines import Competitor, baselines, policy_competitor
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_network
 from jax_lbfgs_pi.reproduce.grids import TUNED, tuned_competitors
@@ -153,13 +155,15 @@ def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
       ValueError: if a policy is not there, or no competitor has such a name.
       FileNotFoundError: if a tuned competitor takes part and the grids have not been run.
     """
-    known = BASELINES | (tuned_competitors(out / "records") if race.has_tuned else {})
+    # As in the shipped records: with its own default, 10 pairs.
+    ours = baselines() | {"optax.lbfgs": Competitor("optax.lbfgs", optax.lbfgs)}
+    known = ours | (tuned_competitors(out / "records") if race.has_tuned else {})
     most = dict.fromkeys(race.against, race.num_tasks) | dict.fromkeys(race.beside, race.num_beside)
     unknown = [name for name in most if name not in (*known, *TUNED.values())]
     if unknown:
         raise ValueError(
             f"The race {race.name!r} has the unknown competitor {unknown[0]!r}: choose among "
-            f"{', '.join((*BASELINES, *TUNED.values()))}."
+            f"{', '.join((*ours, *TUNED.values()))}."
         )
     mine = {
         name: (

@@ -15,9 +15,9 @@ import numpy as np
 
 from jax_lbfgs_pi.clip import clip_autodiff, clip_cvx, clip_implicit, clip_straight_through
 from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.locks import alone
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_network, policy_digest, save_policy
-from jax_lbfgs_pi.reproduce.locks import alone
 from jax_lbfgs_pi.tasks.suites import get_tasks
 from jax_lbfgs_pi.training import meta_train
 from jax_lbfgs_pi.training.config import MetaTrainConfig

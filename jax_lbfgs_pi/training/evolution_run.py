@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lbfgs_pi.files import write_arrays, write_atomically
+from jax_lbfgs_pi.locks import owned
 from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import save_policy
 from jax_lbfgs_pi.training.evolution import (
@@ -50,10 +51,24 @@ def evolve_in(
       The policy, and the log: a record of each generation, as a dict, with its seconds.
 
     Raises:
-      ValueError: if the folder holds a training of other settings.
+      ValueError: if the folder holds a training of other settings or a damaged one, or another
+        process is at it.
     """
     folder = Path(folder)
-    state, log = _restore(folder, config, start)
+    with owned(folder):
+        state, log = _restore(folder, config, start)
+        return _evolve(folder, config, state, log, save_every, keep_every, on_generation)
+
+
+def _evolve(
+    folder: Path,
+    config: EvolutionConfig,
+    state: EvolutionState,
+    log: list[dict[str, Any]],
+    save_every: int,
+    keep_every: int,
+    on_generation: Callable[[GenerationRecord], None] | None,
+) -> tuple[General, list[dict[str, Any]]]:
     began = time.perf_counter()
 
     def note(record: GenerationRecord, state: EvolutionState) -> None:
@@ -89,18 +104,37 @@ def _restore(
     path = folder / STATE
     if not path.is_file():
         return start, []
-    with np.load(path) as file:
-        if str(file["config"]) != _as_text(config):
-            raise ValueError(
-                f"The folder {str(folder)!r} holds a training of other settings: choose another "
-                f"with --out, or delete it."
-            )
-        leaves, tree = jax.tree.flatten(start)
-        saved = [file[f"leaf{i}"] for i in range(len(leaves))]
+    leaves, tree = jax.tree.flatten(start)
+    try:
+        with path.open("rb") as handle, np.load(handle) as file:
+            settings = str(file["config"])
+            saved = [file[f"leaf{i}"] for i in range(len(leaves))]
+    except Exception as error:  # NumPy raises almost anything
+        raise ValueError(_damaged(folder, STATE)) from error
+    if settings != _as_text(config):
+        raise ValueError(
+            f"The folder {str(folder)!r} holds a training of other settings: choose another "
+            f"with --out, or delete it."
+        )
+    if [leaf.shape for leaf in saved] != [np.shape(leaf) for leaf in leaves]:
+        raise ValueError(_damaged(folder, STATE))
     state: EvolutionState = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in saved])
     state = state._replace(generation=int(state.generation))
-    rows = (folder / LOG).read_text().splitlines()[: state.generation]
-    return state, [json.loads(row) for row in rows]
+    try:
+        rows = (folder / LOG).read_text().splitlines()[: state.generation]
+        log = [json.loads(row) for row in rows]
+    except (OSError, ValueError) as error:
+        raise ValueError(_damaged(folder, LOG)) from error
+    if len(log) < state.generation:
+        raise ValueError(_damaged(folder, LOG))
+    return state, log
+
+
+def _damaged(folder: Path, name: str) -> str:
+    return (
+        f"The file {name!r} in {str(folder)!r} is damaged, or shorter than the training that it "
+        f"tells of: restore it, or delete the folder and train again."
+    )
 
 
 def _as_text(config: EvolutionConfig) -> str:

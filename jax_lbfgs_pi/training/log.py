@@ -64,9 +64,14 @@ class MetaTrainLog:
         return sum(record.num_skipped for record in self.records)
 
     @property
+    def num_unrolls(self) -> int:
+        """How many task-unrolls the outer steps had room for."""
+        return sum(len(record.tasks) for record in self.records)
+
+    @property
     def share_skipped(self) -> float:
-        """`num_skipped` as a share of the task-unrolls that the outer steps had room for."""
-        return self.num_skipped / max(1, sum(len(record.tasks) for record in self.records))
+        """`num_skipped` as a share of `num_unrolls`."""
+        return self.num_skipped / max(1, self.num_unrolls)
 
     @property
     def seconds_per_step(self) -> float:

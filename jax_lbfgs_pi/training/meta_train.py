@@ -1,5 +1,6 @@
 """Meta-training: truncated backpropagation through time over a set of tasks (paper §5)."""
 
+import contextlib
 import os
 import time
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jax_lbfgs_pi.locks import owned
 from jax_lbfgs_pi.policy import Policy, init_policy
 from jax_lbfgs_pi.pretrained import policy_digest
 from jax_lbfgs_pi.tasks.base import TaskSet
@@ -50,10 +52,35 @@ def meta_train(
       The policy, its clip in deployed form, and the log.
 
     Raises:
-      ValueError: if `checkpoint_dir` holds a run with other settings.
+      ValueError: if `checkpoint_dir` holds a run with other settings or a damaged one, or another
+        process is at it.
       ImportError: if the clip layer is `cvx` and the extra `cvx` is missing.
     """
-    config = config or MetaTrainConfig()
+    with contextlib.ExitStack() as open_things:
+        if checkpoint_dir is not None:
+            open_things.enter_context(owned(checkpoint_dir))
+        return _meta_train(
+            open_things,
+            tasks,
+            config or MetaTrainConfig(),
+            policy,
+            checkpoint_dir,
+            checkpoint_every,
+            on_step,
+            task_sharding,
+        )
+
+
+def _meta_train(
+    open_things: contextlib.ExitStack,
+    tasks: TaskSet,
+    config: MetaTrainConfig,
+    policy: Policy | None,
+    checkpoint_dir: str | os.PathLike[str] | None,
+    checkpoint_every: int,
+    on_step: OnStep | None,
+    task_sharding: jax.sharding.Sharding | None,
+) -> tuple[Policy, MetaTrainLog]:
     if policy is None:
         policy = init_policy(jax.random.key(config.seed), learn_limits=config.learn_limits)
     policy = policy.with_clip_layer(config.clip_layer)
@@ -78,40 +105,43 @@ def meta_train(
     if checkpoint_dir is not None:
         origin = {"tasks": f"{tasks.name}, {len(tasks)} tasks", "start": policy_digest(policy)}
         checkpointer = Checkpointer(checkpoint_dir, config, origin)
+        open_things.callback(checkpointer.close)
         snapshot = checkpointer.restore(Snapshot(position, outer, inner, alive, start_value))
         if snapshot is not None:
             position, outer, inner, alive, start_value = snapshot
             log = read_log(checkpoint_dir, before_step=position.step)
+            if len(log.records) < position.step:
+                raise ValueError(
+                    f"The log in {str(checkpoint_dir)!r} holds {len(log.records)} of the "
+                    f"{position.step} steps behind its checkpoint: restore log.jsonl, or delete "
+                    f"the folder and train again."
+                )
             if position.unroll > 0:
                 data, _ = stack(position)
         log_file = LogFile(checkpoint_dir, log)
+        open_things.callback(log_file.close)
 
-    try:
-        while position.epoch < config.num_epochs:
-            began = time.perf_counter()
-            if position.unroll == 0:
-                data, inner, alive, start_value = enter(position)
-            moved, inner, info = outer_step.step(outer, inner, data, alive, start_value)
-            info = jax.device_get(info)
-            limits = policy.replace(params=moved.theta).limits  # type: ignore[attr-defined]
-            record = _record(position, groups.tasks_at(position), info, alive, limits, began)
-            # From here to the snapshot nothing can fail: an interrupt finds either all of the step
-            # in these names or none of it.
-            alive = alive & np.isfinite(info.last_value) & ~(info.grad_norm < config.grad_tol)
-            outer, position = moved, groups.after(position, leave=not alive.any())
-            log.records.append(record)
-            if log_file is not None:
-                log_file.append(record)
-            if checkpointer is not None and position.step % checkpoint_every == 0:
-                checkpointer.save(Snapshot(position, outer, inner, alive, start_value))
-            if on_step is not None:
-                on_step(record)
-        if checkpointer is not None:
+    while position.epoch < config.num_epochs:
+        began = time.perf_counter()
+        if position.unroll == 0:
+            data, inner, alive, start_value = enter(position)
+        moved, inner, info = outer_step.step(outer, inner, data, alive, start_value)
+        info = jax.device_get(info)
+        limits = policy.replace(params=moved.theta).limits  # type: ignore[attr-defined]
+        record = _record(position, groups.tasks_at(position), info, alive, limits, began)
+        # From here to the snapshot nothing can fail: an interrupt finds either all of the step
+        # in these names or none of it.
+        alive = alive & np.isfinite(info.last_value) & ~(info.grad_norm < config.grad_tol)
+        outer, position = moved, groups.after(position, leave=not alive.any())
+        log.records.append(record)
+        if log_file is not None:
+            log_file.append(record)
+        if checkpointer is not None and position.step % checkpoint_every == 0:
             checkpointer.save(Snapshot(position, outer, inner, alive, start_value))
-    finally:
-        for resource in (checkpointer, log_file):
-            if resource is not None:
-                resource.close()
+        if on_step is not None:
+            on_step(record)
+    if checkpointer is not None:
+        checkpointer.save(Snapshot(position, outer, inner, alive, start_value))
     trained = policy.replace(params=outer.theta)  # type: ignore[attr-defined]
     return trained.with_clip_layer("clip"), log
 

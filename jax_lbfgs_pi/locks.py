@@ -1,6 +1,7 @@
 """One process at a time, where several share a folder."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ def alone(out: Path, name: str, on_wait: Callable[[], None] = lambda: None) -> I
     that ends, and the file that stays means nothing.
 
     Args:
-      out: the folder of the reproduction.
+      out: the folder that is shared.
       name: of what must not be done by two.
       on_wait: called before waiting; may raise instead.
     """
@@ -27,4 +28,22 @@ def alone(out: Path, name: str, on_wait: Callable[[], None] = lambda: None) -> I
         except BlockingIOError:
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def owned(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps a folder to this process, which writes it; refuses one that another process has.
+
+    Raises:
+      ValueError: if another process is at it.
+    """
+
+    def refuse() -> None:
+        raise ValueError(
+            f"The folder {str(folder)!r} is in use by another run: wait for its end, or choose "
+            f"another folder with --out."
+        )
+
+    with alone(Path(folder), "owner", refuse):
         yield
