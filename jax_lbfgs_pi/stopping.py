@@ -31,7 +31,7 @@ class Status(enum.IntEnum):
       STALLED: neither f nor the gradient norm fell any more: mostly the last bits of f are reached.
       SMALL_CHANGE: f hardly changed from one accepted point to the next.
       TARGET_REACHED: f is at most the target.
-      UNBOUNDED: f went to -inf, or as far down as its dtype goes.
+      UNBOUNDED: f went to -inf, or so far down that nothing can be computed there.
       STOPPED: the callback said so.
     """
 
@@ -188,8 +188,10 @@ def look(
         patience = jnp.asarray(stopping.patience, num_evals.dtype)
         tests.append((num_evals - watch.progress >= patience, Status.STALLED))
     spent = functools.reduce(jnp.logical_or, (test for test, _ in tests))
-    lowest = 0.5 * float(jnp.finfo(f.dtype).min)
-    tests.append(((spent & watch.down) | (accepted & (f <= lowest)), Status.UNBOUNDED))
+    lowest, deep = 0.5 * float(jnp.finfo(f.dtype).min), float(jnp.finfo(norm.dtype).max) ** 0.5
+    # From there on squares of lengths are out of range, and runs end for that reason alone.
+    down = watch.down | (watch.least_value <= -0.01 * deep)
+    tests.append(((spent & down) | (accepted & (f <= lowest)), Status.UNBOUNDED))
     tests.append((~finite & (first | (not limits.retreats)), Status.NON_FINITE))
     if stopping.ftol is not None:
         size = jnp.maximum(jnp.abs(f), jnp.abs(prev_value))

@@ -25,7 +25,7 @@ def before_direction(
 ) -> Float[Array, f"{NUM_BEFORE}"]:
     """What is known before the direction is: how the last step went, and what the window holds."""
     r = seen.slope_ratio()
-    step, short = seen.step, seen.pair.short_scaling()
+    step, short = seen.step, seen.short_scaling()
     count, rejections, num_pairs = (
         x.astype(r.dtype) for x in (seen.count, seen.rejections, seen.num_pairs)
     )
@@ -37,7 +37,7 @@ def before_direction(
     flatnesses = _ratio(jnp.ones_like(newest), seen.curvatures)
     most, flattest = linalg.materialize((jnp.max(seen.curvatures), jnp.max(flatnesses)))
     long_log, base_log, fall_log, steep_log, span_log, step_log, most_log, flat_log = _logs(
-        (seen.pair.long_scaling(), short),
+        (seen.long_scaling(), short),
         (base_gamma, short),
         (seen.gg, seen.prev_gg),
         # sᵀBs / sᵀy, B the last inverse of H; above 1 where the model was too steep.

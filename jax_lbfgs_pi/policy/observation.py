@@ -113,6 +113,19 @@ class Observation(NamedTuple):
     memory_size: int
     num_params: int
 
+    def short_scaling(self) -> Float[Array, ""]:
+        """The newest pair's, or where there is none, what makes H g as long as the last step."""
+        return jnp.where(self.pair.yy > 0, self.pair.short_scaling(), self._length_scaling())
+
+    def long_scaling(self) -> Float[Array, ""]:
+        """The newest pair's, or where there is none, what makes H g as long as the last step."""
+        return jnp.where(self.pair.yy > 0, self.pair.long_scaling(), self._length_scaling())
+
+    def _length_scaling(self) -> Float[Array, ""]:
+        # f is linear along all steps so far, or bends down: no pair was stored. γ = 1 has units.
+        moved = (self.last_ss > 0) & (self.gg > 0)
+        return jnp.where(moved, linalg.root(_ratio(self.last_ss, self.gg)), 1.0)
+
     def slope_ratio(self) -> Float[Array, ""]:
         """R = g_kᵀs / g_{k-1}ᵀs: 1 where f is linear, 0 after an exact step; 0 before the first."""
         moved = self.start_slope != 0

@@ -76,8 +76,8 @@ class Rule:
         cap = jnp.where(seen.count > 0, jnp.maximum(cap * factor, 1.0), cap)
         # A cap without limit would take long to come down again.
         cap = jnp.minimum(cap, 1e6).astype(memory.cap.dtype)
-        short = seen.pair.short_scaling()
-        gamma = jnp.minimum(seen.pair.long_scaling(), cap * short)
+        short = seen.short_scaling()
+        gamma = jnp.minimum(seen.long_scaling(), cap * short)
         most = seen.memory_size if self.num_pairs is None else self.num_pairs
         num_pairs = jnp.asarray(most, gamma.dtype)
         return Scaling(gamma, num_pairs), RuleMemory(cap)

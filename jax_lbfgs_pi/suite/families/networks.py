@@ -61,38 +61,10 @@ def _classifier(
 
     def loss(x: Float[Array, " n"], data: dict[str, Any]) -> Float[Array, ""]:
         logits = forward(x, data["points"], hidden, classes, activation)
-        return _cross_entropy(logits, data["hits"]) + 0.5 * data["decay"] * x @ x
+        cross = jax.nn.logsumexp(logits, axis=1) - jnp.sum(data["hits"] * logits, axis=1)
+        return jnp.mean(cross) + 0.5 * data["decay"] * x @ x
 
     return Family(f"classifier-{name}", sample, loss)
-
-
-def _narrow_classifier(hidden: int, classes: int, num_points: int) -> Family:
-    """No biases, no decay, sparse inputs, few hidden units: like the paper's networks, in small."""
-    inputs = 16
-    n = (inputs + classes) * hidden
-
-    def sample(key: PRNGKeyArray) -> Draw:
-        keys = jax.random.split(key, 6)
-        points = jax.random.uniform(keys[0], (num_points, inputs))
-        points = points * (jax.random.uniform(keys[1], points.shape) < 0.5)
-        teacher = jax.random.normal(keys[2], (inputs, classes))
-        noise = 0.3 * jax.random.normal(keys[3], (num_points, classes))
-        labels = jnp.argmax(points @ teacher + noise, axis=1)
-        data = {"points": points, "hits": jax.nn.one_hot(labels, classes)}
-        return log_uniform(keys[4], 0.3, 3.0) * jax.random.normal(keys[5], (n,)), data
-
-    def loss(x: Float[Array, " n"], data: dict[str, Any]) -> Float[Array, ""]:
-        cut = inputs * hidden
-        first, second = x[:cut].reshape(inputs, hidden), x[cut:].reshape(hidden, classes)
-        return _cross_entropy(jax.nn.sigmoid(data["points"] @ first) @ second, data["hits"])
-
-    return Family(f"classifier-narrow-{hidden}", sample, loss)
-
-
-def _cross_entropy(
-    logits: Float[Array, "num classes"], hits: Float[Array, "num classes"]
-) -> Float[Array, ""]:
-    return jnp.mean(jax.nn.logsumexp(logits, axis=1) - jnp.sum(hits * logits, axis=1))
 
 
 def _regression(inputs: int, hidden: int) -> Family:
@@ -170,8 +142,6 @@ NETWORKS = [
     # More weights than points, and nearly no decay: f falls by decades, and curvature with it.
     _classifier("wide-sigmoid", jax.nn.sigmoid, _WIDE, 60, 1e-12),
     _classifier("wide-tanh", jnp.tanh, _WIDE, 60, 1e-12),
-    _narrow_classifier(4, 4, 40),
-    _narrow_classifier(6, 5, 80),
     _regression(1, 10),
     _regression(2, 14),
     _differential_equation(10),

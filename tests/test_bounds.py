@@ -1,0 +1,130 @@
+"""Bounds by a change of variables: against SciPy's L-BFGS-B with the bounds themselves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi import bounds
+from tests import oracles
+
+LOW, HIGH = -2.0, 1.5
+KINDS = {
+    "above": (bounds.above(LOW), [(LOW, None)]),
+    "below": (bounds.below(HIGH), [(None, HIGH)]),
+    "positive": (bounds.positive(), [(0.0, None)]),
+    "interval": (bounds.interval(LOW, HIGH), [(LOW, HIGH)]),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(deadline=None)
+@given(z=st.lists(st.floats(-15, 15), min_size=1, max_size=5))
+def test_forward_lies_inside_and_inverse_leads_back(name, z):
+    bijection, [(low, high)] = KINDS[name]
+    x = bijection.forward(jnp.array(z))
+    assert low is None or np.all(x > low)
+    assert high is None or np.all(x < high)
+    np.testing.assert_allclose(bijection.inverse(x), z, rtol=1e-6, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(z=st.lists(st.floats(-10, 10), min_size=1, max_size=5))
+def test_the_simplex(z):
+    x = bounds.simplex().forward(jnp.array(z))
+    assert x.shape == (len(z) + 1,)
+    assert np.all(x > 0)
+    np.testing.assert_allclose(jnp.sum(x), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(bounds.simplex().inverse(7.0 * x), z, rtol=1e-6, atol=1e-8)
+
+
+def quadratic(seed, n):
+    rng = np.random.default_rng(seed)
+    basis = np.linalg.qr(rng.normal(size=(n, n)))[0]
+    A, c = basis @ np.diag(np.geomspace(1, 30, n)) @ basis.T, rng.normal(size=n)
+    return lambda x: 0.5 * (x - c) @ A @ (x - c)
+
+
+PROBLEMS = {
+    **{f"quadratic-{seed}": (quadratic(seed, 3 + seed), 3 + seed) for seed in range(4)},
+    "rosenbrock": (oracles.rosenbrock, 4),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_low_as_scipy_on_twenty_bounded_problems(kind, name):
+    fun, n = PROBLEMS[name]
+    bijection, box = KINDS[kind]
+    start = jnp.full(n, 0.3)
+    # Without a longest step the first may end far out, where nothing leads back from.
+    options = {"max_iters": 2000, "max_step": 2.0}
+    solve = jax.jit(lambda z: lp.minimize(lambda z: fun(bijection.forward(z)), z, **options))
+    result = solve(bijection.inverse(start))
+    reference = scipy.optimize.minimize(
+        lambda x: jax.tree.map(np.asarray, jax.value_and_grad(fun)(x)), np.asarray(start),
+        jac=True, method="L-BFGS-B", bounds=box * n, options={"ftol": 1e-15, "gtol": 1e-10},
+    )  # fmt: skip
+    value = float(fun(bijection.forward(result.params)))
+    assert value <= reference.fun + 1e-6 * (float(fun(start)) - reference.fun)
+
+
+def test_a_mixture_on_the_simplex_is_the_one_of_em():
+    """The best shares of a mixture of known components, by expectation maximization."""
+    rng = np.random.default_rng(0)
+    likelihoods = rng.gamma(1.0, size=(200, 4))
+    shares = np.full(4, 0.25)
+    for _ in range(5000):
+        joint = likelihoods * shares
+        shares = np.mean(joint / joint.sum(1, keepdims=True), axis=0)
+    space = bounds.simplex()
+    result = lp.minimize(
+        lambda z: -jnp.mean(jnp.log(likelihoods @ space.forward(z))), space.inverse(np.ones(4))
+    )
+    np.testing.assert_allclose(space.forward(result.params), shares, atol=2e-5)
+
+
+def test_trees_of_bijections():
+    space = bounds.tree(
+        {"rate": bounds.positive(), "both": bounds.interval(0.0, 1.0), "free": None}
+    )
+    start = {
+        "rate": jnp.array(2.0),
+        "both": (jnp.array(0.1), jnp.array([0.5])),
+        "free": jnp.ones(2),
+    }
+    z = space.inverse(start)
+    np.testing.assert_allclose(z["rate"], np.log(2.0))
+    np.testing.assert_allclose(z["both"][0], np.log(0.1 / 0.9))
+    np.testing.assert_array_equal(z["free"], start["free"])
+    for got, want in zip(jax.tree.leaves(space.forward(z)), jax.tree.leaves(start), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12)
+    target = {"rate": 3.0, "both": (0.4, 0.9), "free": -1.0}
+
+    def f(p):
+        return sum(
+            jnp.sum((x - c) ** 2) for x, c in zip(*map(jax.tree.leaves, (p, target)), strict=True)
+        )
+
+    result = jax.jit(lambda z: lp.minimize(lambda z: f(space.forward(z)), z))(z)
+    for got, want in zip(
+        jax.tree.leaves(space.forward(result.params)), jax.tree.leaves(target), strict=True
+    ):
+        np.testing.assert_allclose(got, np.broadcast_to(want, np.shape(got)), atol=1e-6)
+
+
+def test_starts_outside_and_empty_intervals():
+    for bijection, x in (
+        (bounds.positive(), [1.0, 0.0]),
+        (bounds.interval(0.0, 1.0), 1.0),
+        (bounds.below(3.0), 4.0),
+        (bounds.simplex(), [0.5, 0.5, 0.0]),
+    ):
+        with pytest.raises(ValueError, match="A start must lie"):
+            bijection.inverse(x)
+    with pytest.raises(ValueError, match="low < high"):
+        bounds.interval(1.0, 1.0)
