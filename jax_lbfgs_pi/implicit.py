@@ -78,7 +78,9 @@ def _minimum_jvp(
     def solve(product: Callable[[Params], Params], b: Params) -> Params:
         return cg(product, b, tol=tol, maxiter=most)[0]
 
-    b = jax.tree.map(jnp.negative, change)
+    # JAX transposes a solve only if every leaf of b depends on what it differentiates by.
+    nothing = 0.0 * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(change))
+    b = jax.tree.map(lambda leaf: (nothing - leaf).astype(leaf.dtype), change)
     return jax.lax.custom_linear_solve(hessian_product, b, solve, symmetric=True)
 
 

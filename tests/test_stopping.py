@@ -135,7 +135,7 @@ ENDS = {
     "infeasible start": (lambda x: jnp.sum(jnp.log(x)), [-1.0, 2.0], {}, S.NON_FINITE),
     "no way back": (lambda x: jnp.sum(jnp.sqrt(x)), [0.01, 0.02], {"guard": None}, S.NON_FINITE),
     "linear": (lambda x: -jnp.sum(x), [1.0, 2.0], LONG, S.UNBOUNDED),
-    "to -inf at a point": (lambda x: jnp.sum(jnp.log(jnp.abs(x))), [1.0, 2.0], LONG, S.UNBOUNDED),
+    "to -inf at a point": (lambda x: jnp.sum(jnp.log(jnp.abs(x))), [2.0], LONG, S.UNBOUNDED),
     "exponential": (lambda x: -jnp.sum(jnp.exp(x)), [1.0, 2.0], LONG, S.UNBOUNDED),
     "callback": (oracles.rosenbrock, [-1.2, 1.0], FOURTH, S.STOPPED),
 }  # fmt: skip
@@ -285,7 +285,7 @@ def test_lengths_of_steps_in_the_units_of_x():
     assert S(int(result.status)) == S.CONVERGED
     free, _ = steps_of()
     x = np.array([p.params for p in free])
-    assert np.max(np.linalg.norm(np.diff(x, axis=0), axis=1)) > 0.5
+    assert np.max(np.linalg.norm(np.diff(x, axis=0), axis=1)) > 0.2
     for name in ("first_step", "max_step"):
         with pytest.raises(ValueError, match=f"{name} must be positive"):
             lp.minimize(bowl, jnp.zeros(2), **{name: 0.0})

@@ -127,7 +127,10 @@ class Policy:
                 f"A policy is called with InnerProducts, but got {type(products).__name__}; "
                 f"optax.inject_hyperparams takes it for a schedule: name it in static_args."
             )
-        return jnp.exp(self.network.apply(self.params, log_features(products)))  # type: ignore[arg-type]
+        features = log_features(products)
+        dtype = trees.scalar_dtype((self.params, features))
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), self.params)
+        return jnp.exp(self.network.apply(params, features.astype(dtype)))  # type: ignore[arg-type]
 
     @property
     def limits(self) -> tuple[float, float]:
