@@ -190,7 +190,7 @@ def look(
     spent = functools.reduce(jnp.logical_or, (test for test, _ in tests))
     lowest, deep = 0.5 * float(jnp.finfo(f.dtype).min), float(jnp.finfo(norm.dtype).max) ** 0.5
     # From there on squares of lengths are out of range, and runs end for that reason alone.
-    down = watch.down | (watch.least_value <= -0.01 * deep)
+    down = watch.down | (watch.least_value.astype(norm.dtype) <= -0.01 * deep)
     tests.append(((spent & down) | (accepted & (f <= lowest)), Status.UNBOUNDED))
     tests.append((~finite & (first | (not limits.retreats)), Status.NON_FINITE))
     if stopping.ftol is not None:

@@ -19,6 +19,7 @@ import dataclasses  # noqa: E402
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
+import optax  # noqa: E402
 from jax.experimental import multihost_utils  # noqa: E402
 from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: E402
 
@@ -28,7 +29,7 @@ if num_processes > 1:
 
 import jax_lbfgs_pi as lp  # noqa: E402
 from jax_lbfgs_pi.tasks import quadratic_tasks  # noqa: E402
-from tests.sharded_problem import optimize, start  # noqa: E402
+from tests.sharded_problem import least_squares, optimize, start  # noqa: E402
 
 SPECS = {"a": ("x",), "b": (None, "x"), "c": ("x",), "d": ()}  # one leaf is on all devices
 
@@ -116,9 +117,75 @@ def meta_training(kind):
     return out
 
 
+def shard_map(kind):
+    """Problems within `shard_map`, with and without its check of what varies over the mesh."""
+    mesh = jax.make_mesh((2,), ("i",), axis_types=(AxisType.Auto,), devices=jax.devices()[:2])
+    rows, whole, checked = PartitionSpec("i"), PartitionSpec(), kind == "checked"
+    A, b = (jax.numpy.asarray(a) for a in least_squares())
+    centres = jax.numpy.arange(1.0, 5.0)
+
+    def over_mesh(f, inputs, outputs):
+        return jax.jit(
+            jax.shard_map(f, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=checked)
+        )
+
+    def bowl(x, centre):
+        return jax.numpy.sum((x - centre) ** 2 + 0.1 * (x - centre) ** 4)
+
+    def by_data(centre):
+        return lp.minimize(bowl, jax.numpy.zeros(2), (centre[0],)).params[None]
+
+    def mapped(centres):
+        solve = lambda c: lp.minimize(lambda x: bowl(x, c), jax.numpy.zeros(2)).params  # noqa: E731
+        return jax.vmap(solve)(centres)
+
+    def by_start(x0):
+        return lp.minimize(lambda x: bowl(x, 1.0), x0[0]).params[None]
+
+    def scan(x0):
+        tx = lp.lbfgs_pi()
+
+        def step(carry, _):
+            x, state = carry
+            value, grads = jax.value_and_grad(lambda x: bowl(x, 1.0))(x)
+            updates, state = tx.update(grads, state, x, value=value)
+            return (optax.apply_updates(x, updates), state), None
+
+        return jax.lax.scan(step, (x0[0], tx.init(x0[0])), length=25)[0][0][None]
+
+    def of_all_rows(A, b):
+        """Data parallel: the sum over all shards, of parameters that are the same in all."""
+        f = lambda x: jax.lax.psum(jax.numpy.sum((A @ x - b) ** 2), "i")  # noqa: E731
+        return lp.minimize(f, jax.numpy.zeros(3)).params
+
+    def own_rows(A, b):
+        """The same without a word of the sum: `jax.grad` makes it, and the value is added too."""
+        f = lambda x: jax.numpy.sum((A @ x - b) ** 2)  # noqa: E731
+        tx, x = lp.lbfgs_pi(), jax.numpy.zeros(3)
+
+        def step(carry, _):
+            x, state = carry
+            value, grads = jax.value_and_grad(f)(x)
+            updates, state = tx.update(grads, state, x, value=value)
+            return (optax.apply_updates(x, updates), state), None
+
+        return jax.lax.scan(step, (x, tx.init(x)), length=40)[0][0]
+
+    starts = jax.numpy.array([[0.0, 3.0], [-5.0, 0.5]])
+    out = {
+        "by data": over_mesh(by_data, rows, rows)(centres[:2]),
+        "mapped": over_mesh(mapped, rows, rows)(centres),
+        "by start": over_mesh(by_start, rows, rows)(starts),
+        "scan": over_mesh(scan, rows, rows)(starts),
+    }
+    if checked:  # else `jax.grad` does not sum
+        out["of all rows"] = over_mesh(of_all_rows, (rows, rows), whole)(A, b)
+        out["own rows"] = over_mesh(own_rows, (rows, rows), whole)(A, b)
+    return {name: np.asarray(x).tolist() for name, x in out.items()}
+
+
 check, kind = sys.argv[5].split(",")
-result = {"iterates": iterates, "all_reduces": all_reduces, "meta_training": meta_training}[check](
-    kind
-)
+checks = {f.__name__: f for f in (iterates, all_reduces, meta_training, shard_map)}
+result = checks[check](kind)
 if process == 0:
     print(json.dumps(result))

@@ -26,6 +26,12 @@ def loss(params):
     return total
 
 
+def least_squares():
+    """Eight rows of a system in three unknowns."""
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(8, 3)), rng.normal(size=8)
+
+
 def optimize(params, init=lambda tx: tx.init):
     """Parameters and state after some steps, and f before the last one."""
     tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=5)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.sharded_problem import optimize, start
+from tests.sharded_problem import least_squares, optimize, start
 
 ROOT = Path(__file__).parents[1]
 KINDS = ["auto", "explicit"]
@@ -78,3 +78,18 @@ def test_meta_training_over_a_task_axis_equals_one_device():
         np.testing.assert_allclose(many["theta"], one["theta"], rtol=1e-10, atol=1e-10)
         np.testing.assert_allclose(many["loss"], one["loss"], rtol=1e-10)
         assert len(one["loss"]) == 4
+
+
+@pytest.mark.parametrize("kind", ["checked", "unchecked"])
+def test_within_shard_map(kind):
+    """A problem of its own in each shard, or one of all: with varying axes checked, and without."""
+    found = run("shard_map", kind)
+    centres = np.arange(1.0, 5.0)[:, None]
+    np.testing.assert_allclose(found.pop("by data"), np.tile(centres[:2], 2), atol=1e-6)
+    np.testing.assert_allclose(found.pop("mapped"), np.tile(centres, 2), atol=1e-6)
+    np.testing.assert_allclose(found.pop("by start"), np.ones((2, 2)), atol=1e-6)
+    np.testing.assert_allclose(found.pop("scan"), np.ones((2, 2)), atol=1e-6)
+    assert len(found) == (2 if kind == "checked" else 0)
+    solution = np.linalg.lstsq(*least_squares())[0]
+    for x in found.values():
+        np.testing.assert_allclose(x, solution, atol=1e-6)

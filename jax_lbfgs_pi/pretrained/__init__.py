@@ -187,18 +187,28 @@ def _read(path: Path) -> Saved:
     params = traverse_util.unflatten_dict(flat, sep="/")
     try:
         return _build(params, json.loads(network))
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise PolicyFileError(
             f"The policy file {path.name!r} does not hold what a policy is made of: write it with "
             f"save_policy."
         ) from error
 
 
+def _rule(settings: dict[str, Any]) -> Rule:
+    if not all(x is None or type(x) in (int, float) for x in settings.values()):
+        raise ValueError("the rule's settings are no numbers")
+    if any(x is None for name, x in settings.items() if name != "num_pairs"):
+        raise ValueError("the rule's settings are not all there")
+    return Rule(**settings)
+
+
 def _build(params: Any, attributes: dict[str, Any]) -> Saved:
+    if not isinstance(attributes, dict):
+        raise ValueError("the attributes are no dictionary")
     if "rule" in attributes:
-        return Rule(**attributes["rule"])
+        return _rule(attributes["rule"])
     if "base" in attributes:
-        policy = General(params=params, base=Rule(**attributes["base"]["rule"]))
+        policy = General(params=params, base=_rule(attributes["base"]["rule"]))
         shapes = {name: {"kernel": size, "bias": size[1:]} for name, size in LAYERS.items()}
     else:
         policy = Policy(params=params, network=StepSizePolicy(**attributes))

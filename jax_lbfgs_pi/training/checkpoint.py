@@ -75,9 +75,9 @@ class Checkpointer:
                 f"settings.json): resume with those, or choose another folder."
             )
         write_atomically(path, settings)
-        self._ocp = ocp
+        self._ocp, self._folder = ocp, folder / "checkpoints"
         self._manager = ocp.CheckpointManager(
-            folder / "checkpoints",
+            self._folder,
             options=ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False),
         )
 
@@ -88,12 +88,22 @@ class Checkpointer:
             self._manager.save(step, args=self._ocp.args.StandardSave(_to_tree(snapshot)))
 
     def restore(self, like: Snapshot) -> Snapshot | None:
-        """The latest snapshot, of the structure and dtypes of `like`; None if there is none."""
+        """The latest snapshot, of the structure and dtypes of `like`; None if there is none.
+
+        Raises:
+          ValueError: if it is damaged.
+        """
         step = self._manager.latest_step()
         if step is None:
             return None
         target = jax.tree.map(jax.numpy.asarray, _to_tree(like))
-        tree = self._manager.restore(step, args=self._ocp.args.StandardRestore(target))
+        try:
+            tree = self._manager.restore(step, args=self._ocp.args.StandardRestore(target))
+        except Exception as error:  # orbax raises almost anything
+            raise ValueError(
+                f"The checkpoint of step {step} in {str(self._folder)!r} is damaged: delete that "
+                f"folder to go on from the one before it, if there is one, or train again."
+            ) from error
         leaves = jax.tree.leaves(tree)
         outer, inner, alive, start_value = jax.tree.unflatten(
             jax.tree.structure(like[1:]), leaves[1:]

@@ -135,17 +135,16 @@ def read_log(folder: str | os.PathLike[str], *, before_step: int | None = None) 
     log = MetaTrainLog()
     path, packed = Path(folder) / "log.jsonl", Path(folder) / PACKED
     if path.is_file():
-        text = path.read_text()
+        text = path.read_text(errors="replace")
     elif packed.is_file():
         text = _unpack(packed)
     else:
         return log
     for line in text.splitlines():
-        fields = _parse(line)
-        if fields is None or (before_step is not None and fields["step"] >= before_step):
+        record = _parse(line)
+        if record is None or (before_step is not None and record.step >= before_step):
             break
-        fields |= {k: float("nan") for k, v in fields.items() if v is None}
-        log.records.append(OuterRecord(**fields))
+        log.records.append(record)
     return log
 
 
@@ -170,11 +169,18 @@ def _unpack(path: Path) -> str:
         ) from error
 
 
-def _parse(line: str) -> Any:
+def _parse(line: str) -> OuterRecord | None:
+    """The record of a line; None if it holds none."""
     try:
-        return json.loads(line)
-    except json.JSONDecodeError:
+        fields = json.loads(line)
+        fields |= {k: float("nan") for k, v in fields.items() if v is None}
+        record = OuterRecord(**fields)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
+    numbers = dataclasses.asdict(record)
+    tasks = numbers.pop("tasks")
+    right = isinstance(tasks, list) and all(type(x) in (int, float) for x in numbers.values())
+    return record if right else None
 
 
 OnStep = Callable[[OuterRecord], None]
