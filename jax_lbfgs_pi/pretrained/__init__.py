@@ -184,9 +184,8 @@ def _read(path: Path) -> Saved:
         )
     # NumPy, not JAX: a policy loaded while a function is traced must not hold its tracers.
     flat = {key: np.asarray(value, default_float()) for key, value in tensors.items()}
-    params = traverse_util.unflatten_dict(flat, sep="/")
     try:
-        return _build(params, json.loads(network))
+        return _build(traverse_util.unflatten_dict(flat, sep="/"), json.loads(network))
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise PolicyFileError(
             f"The policy file {path.name!r} does not hold what a policy is made of: write it with "
