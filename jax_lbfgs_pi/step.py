@@ -94,6 +94,7 @@ def propose(
         pair=window.pair,
         steepest=jnp.maximum(state.steepest, seen.curvature),
         last_ss=seen.last_ss,
+        trial_ss=state.trial_ss,
         memory=memory,
         step_size=state.step_size,
         grad_norm=grad_norm,
@@ -203,7 +204,8 @@ def _observe(
         end_slope=new.gs,
         step=Pair(new.ss, new.sy, new.yy),
         pair=window.pair,
-        last_ss=jnp.where(new.ss > 0, new.ss, state.last_ss),
+        # As proposed: what follows in a chain may take leaves out of the step, or shorten it.
+        last_ss=jnp.where(new.ss > 0, jnp.maximum(new.ss, state.trial_ss), state.last_ss),
         step_size=state.step_size,
         rejections=state.rejections,
         num_pairs=jnp.sum(window.history.products.sy > 0),
@@ -285,11 +287,15 @@ def take(
 ) -> tuple[Params, ScaleByLBFGSPiState]:
     """The update t H g, or what leads back to the next trial, and the state after it."""
     accepted, kept, new = proposal.accepted, proposal.kept, proposal.moved
-    new = new._replace(step_size=step_size, memory=memory)
+    trial_ss = step_size * step_size * proposal.products.dd
+    new = new._replace(step_size=step_size, trial_ss=trial_ss, memory=memory)
     if accepted is None:
         accepted, t = jnp.asarray(True), step_size
     else:
-        kept = kept._replace(step_size=proposal.share * kept.step_size)
+        share = proposal.share
+        kept = kept._replace(
+            step_size=share * kept.step_size, trial_ss=share * share * kept.trial_ss
+        )
         t = jnp.where(accepted, step_size, proposal.share - 1.0)
     # The history is the same in both: no choice, no copy.
     small = (x._replace(history=()) for x in (new, kept))

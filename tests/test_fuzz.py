@@ -167,7 +167,7 @@ def test_logs(trained, tmp_path, count):
     )
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [15, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_checkpoints(trained, tmp_path, count):
     """Any file of the latest checkpoint."""
     source, config = trained

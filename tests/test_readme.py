@@ -5,20 +5,45 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parent.parent / "README.md"
+import jax_lbfgs_pi as lp
+
+ROOT = Path(__file__).parent.parent
+README, MINIMIZE = ROOT / "README.md", ROOT / "docs" / "minimize.md"
 DOCUMENTED = ["jax_lbfgs_pi.transform", "jax_lbfgs_pi.minimize", "jax_lbfgs_pi.tasks.base"]
 
 
-def test_snippets_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+def snippets_of(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def test_each_snippet_runs_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    snippets = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(snippets) == 3
+    spaces = []
+    for snippet in snippets_of(README):
+        spaces.append({})
+        exec(compile(snippet, "README.md", "exec"), spaces[-1])
+    solved, looped, trained = spaces
+    assert capsys.readouterr().out.count("CONVERGED") == 2
+    assert lp.Status(int(solved["result"].status)) == lp.Status.CONVERGED
+    assert float(looped["rosenbrock"](looped["x"])) < 1e-6
+    assert lp.Status(int(trained["result"].status)) == lp.Status.CONVERGED
+    assert (tmp_path / "my_policy.safetensors").is_file()
+
+
+def test_snippets_of_the_page_on_minimize():
+    """One after the other, with the assertions that they make."""
+    snippets = snippets_of(MINIMIZE)
+    assert len(snippets) == 4
     namespace = {}
     for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), namespace)
-    assert "CONVERGED" in capsys.readouterr().out
-    assert float(namespace["rosenbrock"](namespace["x"])) < 1e-6
-    assert (tmp_path / "my_policy.safetensors").is_file()
+        exec(compile(snippet, "minimize.md", "exec"), namespace)
+
+
+def test_the_page_on_minimize_has_each_status_in_the_order_in_which_they_count():
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", MINIMIZE.read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(status.name for status in lp.Status)
+    order = re.search(r"in which they count: ([A-Z_,\s]+)\.", lp.Status.__doc__)
+    assert [*re.split(r",\s+", order[1]), "RUNNING"] == rows
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

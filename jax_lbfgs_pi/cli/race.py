@@ -163,7 +163,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     from jax_lbfgs_pi.files import write_atomically
 
     path, text = folder / "settings.json", json.dumps(settings, indent=2, sort_keys=True)
-    if path.is_file() and path.read_text() != text:
+    if path.is_file() and path.read_text(errors="replace") != text:
         raise ValueError(
             f"The folder {str(folder)!r} holds the results of another race (see its "
             f"settings.json): choose another with --out, or delete it."

@@ -80,7 +80,7 @@ class Observation(NamedTuple):
       end_slope: g_kᵀs, the slope it ended with.
       step: `sᵀs`, `sᵀy` and `yᵀy` of the last step.
       pair: those of the newest pair in the window.
-      last_ss: the squared length of the last step that moved.
+      last_ss: the squared length of the last step that moved, as it was proposed.
       step_size: t of the last step.
       rejections: trials rejected before the last step was accepted.
       num_pairs: pairs in the window.

@@ -69,7 +69,7 @@ class Checkpointer:
             {"config": dataclasses.asdict(config), **origin}, indent=2, sort_keys=True
         )
         path = folder / "settings.json"
-        if path.is_file() and path.read_text() != settings:
+        if path.is_file() and path.read_text(errors="replace") != settings:
             raise ValueError(
                 f"The folder {folder.name!r} holds a run with other settings or tasks (see its "
                 f"settings.json): resume with those, or choose another folder."

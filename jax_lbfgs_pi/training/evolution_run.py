@@ -121,7 +121,7 @@ def _restore(
     state: EvolutionState = jax.tree.unflatten(tree, [jnp.asarray(leaf) for leaf in saved])
     state = state._replace(generation=int(state.generation))
     try:
-        rows = (folder / LOG).read_text().splitlines()[: state.generation]
+        rows = (folder / LOG).read_text(errors="replace").splitlines()[: state.generation]
         log = [json.loads(row) for row in rows]
     except (OSError, ValueError) as error:
         raise ValueError(_damaged(folder, LOG)) from error

@@ -1,0 +1,96 @@
+"""NaN, infinity and huge gradients at any step, by any policy: the run comes back from them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi import history as h
+from tests import oracles
+
+X0 = jnp.array([-1.2, 1.0, 0.5])
+FAULTS = {
+    "nan value": lambda f, g: (jnp.nan, g),
+    "inf value": lambda f, g: (jnp.inf, g),
+    "-inf value": lambda f, g: (-jnp.inf, g),
+    "nan gradient": lambda f, g: (f, jnp.full_like(g, jnp.nan)),
+    "one nan": lambda f, g: (f, g.at[1].set(jnp.nan)),
+    "inf gradient": lambda f, g: (f, jnp.full_like(g, -jnp.inf)),
+    "huge gradient": lambda f, g: (1e300, 1e300 * jnp.ones_like(g)),
+    "sentinel": lambda f, g: (1e10, jnp.zeros_like(g)),
+}
+
+
+@pytest.mark.parametrize("policy", [None, "rule", "unit", "mnist-limited"])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_at_any_step_is_taken_back(name, policy):
+    """At each of the steps 1 to 39, in one batch: at the end all are at the minimum."""
+    tx = lp.lbfgs_pi(policy, memory_size=5)
+
+    def run(when):
+        def step(carry, k):
+            x, state = carry
+            value, grads = jax.value_and_grad(oracles.rosenbrock)(x)
+            bad = FAULTS[name](value, grads)
+            value, grads = jax.tree.map(
+                lambda a, b: jnp.where(k == when, a, b), bad, (value, grads)
+            )
+            updates, state = tx.update(grads, state, x, value=value)
+            return (optax.apply_updates(x, updates), state), (x, state[0].num_retreats)
+
+        (x, _), (xs, retreats) = jax.lax.scan(step, (X0, tx.init(X0)), jnp.arange(300))
+        return oracles.rosenbrock(x), xs, retreats
+
+    steps = jnp.arange(1, 40)
+    values, xs, retreats = jax.jit(jax.vmap(run))(steps)
+    assert np.isfinite(xs).all()
+    assert np.all(values < 1e-8)
+    for i, k in enumerate(steps):
+        assert retreats[i, k] == (retreats[i, k - 1]) + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scale=st.floats(-140, 140),
+    start=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=6),
+    condition=st.floats(0, 6),
+)
+def test_no_update_is_ever_nan_and_f_never_rises(scale, start, condition):
+    """Quadratics of any unit and conditioning, in float64."""
+    x = jnp.array(start)
+    A = 10.0**scale * jnp.geomspace(1.0, 10.0**condition, x.size)
+    result = lp.minimize(lambda x: jnp.sum(A * (x - 1.0) ** 2), x, max_iters=60)
+    f0 = float(jnp.sum(A * (x - 1.0) ** 2))
+    assert np.isfinite(result.params).all()
+    assert float(result.value) <= f0
+    assert lp.Status(int(result.status)) != lp.Status.UNBOUNDED
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    m=st.integers(1, 5),
+    pairs=st.lists(
+        st.tuples(*[st.lists(st.floats(-3, 3), min_size=3, max_size=3)] * 2), min_size=1, max_size=9
+    ),
+)
+def test_the_window_holds_the_last_m_pairs_and_their_products(m, pairs):
+    history = h.init_history(jnp.zeros(3), m)
+    for s, y in pairs:
+        history = h.push(history, jnp.array(s), jnp.array(y))
+    newest = pairs[-m:]
+    order = [(int(history.head) - 1 - k) % m for k in range(len(newest))]
+    for slot, (s, y) in zip(order, reversed(newest), strict=True):
+        np.testing.assert_array_equal(history.s[slot], s)
+        np.testing.assert_array_equal(history.y[slot], y)
+        np.testing.assert_allclose(history.products.sy[slot], np.dot(s, y), atol=1e-12)
+    direction = lp.gram_direction(jnp.array([1.0, -2.0, 0.5]), history)
+    reference = lp.two_loop_direction(jnp.array([1.0, -2.0, 0.5]), history)
+    usable = [np.dot(s, y) for s, y in newest if np.dot(s, y) > 0]
+    if all(x > 1e-3 for x in usable):  # else both are rounding
+        np.testing.assert_allclose(
+            direction, reference, rtol=1e-5, atol=1e-6 * np.abs(reference).max()
+        )
