@@ -70,10 +70,15 @@ def init_history(params: Params, memory_size: int) -> History:
     return History(
         s=jax.tree.map(lambda leaf: trees.zeros_like(leaf, rows=m), params),
         y=jax.tree.map(lambda leaf: trees.zeros_like(leaf, rows=m), params),
-        products=Products(
-            inverse=jnp.eye(m, dtype=dtype), yy=jnp.zeros((m, m), dtype), sy=jnp.zeros(m, dtype)
-        ),
+        products=init_products(m, dtype),
         head=jnp.zeros((), jnp.int32),
+    )
+
+
+def init_products(m: int, dtype: jnp.dtype) -> Products:
+    """Those of m empty slots."""
+    return Products(
+        inverse=jnp.eye(m, dtype=dtype), yy=jnp.zeros((m, m), dtype), sy=jnp.zeros(m, dtype)
     )
 
 

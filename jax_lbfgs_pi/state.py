@@ -24,6 +24,8 @@ class ScaleByLBFGSPiState(NamedTuple):
         first update.
       prev_grads: g_{k-1}, the gradient there.
       prev_gg: ‖g_{k-1}‖², a scalar.
+      unit: f and g are multiplied by this, a power of 2: 1 unless squares would be out of range
+        (`units`). All that stands here of f, g and y is in this unit, but for `grad_norm`.
       values: f at the last accepted points.
       history: the curvature pairs and their inner products.
       history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
@@ -44,6 +46,7 @@ class ScaleByLBFGSPiState(NamedTuple):
     prev_params: Params
     prev_grads: Params
     prev_gg: Float[Array, ""]
+    unit: Float[Array, ""]
     values: Values
     history: History
     history_grads: Float[Array, "2 m"]
@@ -80,6 +83,7 @@ def init_state(
         prev_params=jax.tree.map(trees.zeros_like, params),
         prev_grads=jax.tree.map(trees.zeros_like, params),
         prev_gg=zero(),
+        unit=zero() + 1.0,
         values=Values(jnp.zeros(WINDOW, dtype), zero(jnp.int32)),
         history=history,
         history_grads=jnp.zeros((2, m), dtype),

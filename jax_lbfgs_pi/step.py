@@ -88,6 +88,7 @@ def propose(
         prev_params=params,
         prev_grads=new.grads,
         prev_gg=new.gg,
+        unit=state.unit,
         values=remember(state.values, value, jnp.asarray(True)),
         history=window.history,
         history_grads=window.with_g,

@@ -4,7 +4,7 @@ from typing import Any, SupportsIndex
 
 import optax
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import trees, units
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.policy import AnyPolicy
 from jax_lbfgs_pi.pretrained import as_policy
@@ -86,9 +86,12 @@ def scale_by_lbfgs_pi(
             )
         trees.check_same_structure(updates, params, names=("grads", "params"))
         trees.check_same_structure(state.prev_params, params, names=("state", "params"))
+        if guard is not None:
+            updates, value = units.enter(state, updates, value)
         proposal = propose(step_policy, updates, state, params, value, guard)
         t, memory = step_policy.step_size(proposal.seen, proposal.products, proposal.moved.memory)
-        return take(proposal, limit(lengths, proposal, t), memory)
+        updates, state = take(proposal, limit(lengths, proposal, t), memory)
+        return updates, state if guard is None else units.adapt(state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

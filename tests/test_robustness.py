@@ -53,6 +53,37 @@ def test_a_fault_at_any_step_is_taken_back(name, policy):
         assert retreats[i, k] == (retreats[i, k - 1]) + 1
 
 
+@pytest.mark.parametrize("scale", [1e34, 1e25, 1e19, 1.0, 1e-12, 1e-18])
+@pytest.mark.parametrize("policy", [None, "rule"])
+def test_squares_of_gradients_out_of_the_range_of_float32(scale, policy):
+    """F and its gradient are finite, the square of the gradient is not, or is 0."""
+    x0 = X0.astype(jnp.float32)
+    one = lp.minimize(oracles.rosenbrock, x0, policy=policy, tol=0.0)
+    other = lp.minimize(
+        lambda x: jnp.float32(scale) * oracles.rosenbrock(x), x0, policy=policy, tol=0.0
+    )
+    np.testing.assert_allclose(other.params, 1.0, atol=1e-4)
+    assert float(other.value) / scale < 1e-8
+    assert int(other.num_evals) < int(one.num_evals) + 40  # the end is rounding
+    assert np.isfinite(other.grad_norm)
+    grads = jax.grad(oracles.rosenbrock)(x0)
+    norms = np.asarray(other.trajectory.grad_norm)
+    np.testing.assert_allclose(norms[0], scale * float(jnp.linalg.norm(grads)), rtol=1e-5)
+
+
+def test_a_gradient_that_falls_through_the_whole_range_of_float32():
+    """From 1e21 to 1e-4, in units of f that follow; in float64 the same minimum."""
+    weights, x0 = np.array([1.0, 3.0]), np.array([5e6, -8e6])
+
+    def f(x):
+        return jnp.sum(weights.astype(x.dtype) * ((x - 1.0) ** 4 + 0.1 * (x - 1.0) ** 2))
+
+    low = lp.minimize(f, jnp.array(x0, jnp.float32), max_iters=1000)
+    high = lp.minimize(f, jnp.array(x0), max_iters=1000)
+    assert lp.Status(int(low.status)) == lp.Status(int(high.status)) == lp.Status.CONVERGED
+    np.testing.assert_allclose(low.params, high.params, atol=1e-2)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     scale=st.floats(-140, 140),

@@ -1,0 +1,65 @@
+"""Units of f in which the squares of gradients are neither infinite nor 0.
+
+In float32 a gradient of 1e20 is a number, and its square is none. The step is free of the units of
+f, so they can be chosen: they change by a power of 2, which rounds nothing, and only where they
+must. In float64 squares reach from 1e-308 to 1e308, and nothing is done.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jax_lbfgs_pi import trees
+from jax_lbfgs_pi.history import init_products
+from jax_lbfgs_pi.policy import Pair
+from jax_lbfgs_pi.state import ScaleByLBFGSPiState
+from jax_lbfgs_pi.trees import Params
+
+FACTOR = 2.0**40
+"""By so much the unit changes at once."""
+LEAST_SQUARE = 1e-25
+"""Of a gradient, in its unit; from there on products lose digits."""
+
+
+def enter(state: ScaleByLBFGSPiState, grads: Params, value: Any) -> tuple[Params, Any]:
+    """Gradient and value in the state's unit."""
+    if not _needed(state):
+        return grads, value
+    grads = _times(grads, state.unit)
+    return grads, None if value is None else jnp.asarray(value) * state.unit
+
+
+def adapt(state: ScaleByLBFGSPiState) -> ScaleByLBFGSPiState:
+    """The state in another unit, if the square of its gradient is out of range in this.
+
+    At x0 the unit falls until the square is finite; x stays there meanwhile. Later it grows where
+    the gradient has become small, and the pairs are dropped: gradients were larger by 1e12 then.
+    """
+    if not _needed(state):
+        return state
+    state = state._replace(grad_norm=state.grad_norm / state.unit)
+    large = (state.count == 0) & (state.grad_norm == jnp.inf) & (state.unit > FACTOR**-3)
+    small = (state.count > 0) & (state.prev_gg < LEAST_SQUARE) & (state.unit < FACTOR**2)
+    scale = jnp.where(small, FACTOR, jnp.where(large, 1.0 / FACTOR, 1.0)).astype(state.unit.dtype)
+    products, zero = state.history.products, jnp.zeros_like(state.unit)
+    empty = init_products(products.sy.size, products.sy.dtype)
+    return state._replace(
+        unit=state.unit * scale,
+        prev_grads=_times(state.prev_grads, scale),
+        prev_gg=state.prev_gg * scale * scale,
+        values=state.values._replace(last=state.values.last * scale),
+        history=state.history._replace(products=trees.where(small, empty, products)),
+        history_grads=jnp.where(small, 0.0, state.history_grads),
+        pair=trees.where(small, Pair(zero, zero, zero), state.pair),
+        steepest=jnp.where(small, 0.0, state.steepest),
+    )
+
+
+def _needed(state: ScaleByLBFGSPiState) -> bool:
+    return state.unit.dtype == jnp.float32
+
+
+def _times(grads: Params, unit: Float[Array, ""]) -> Params:
+    return jax.tree.map(lambda g: (g.astype(unit.dtype) * unit).astype(g.dtype), grads)
