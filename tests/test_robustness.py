@@ -25,7 +25,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("policy", [None, "rule", "unit", "mnist-limited"])
+@pytest.mark.parametrize("policy", [None, "mnist-limited"])
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_at_any_step_is_taken_back(name, policy):
     """At each of the steps 1 to 39, in one batch: at the end all are at the minimum."""
