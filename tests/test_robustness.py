@@ -84,24 +84,28 @@ def test_a_gradient_that_falls_through_the_whole_range_of_float32():
     np.testing.assert_allclose(low.params, high.params, atol=1e-2)
 
 
-@settings(max_examples=60, deadline=None)
+@jax.jit
+def solve_quadratic(A, x):
+    f = lambda x: jnp.sum(A * (x - 1.0) ** 2)  # noqa: E731
+    return lp.minimize(f, x, max_iters=60), f(x)
+
+
+@settings(max_examples=200, deadline=None)
 @given(
     scale=st.floats(-140, 140),
-    start=st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=6),
+    start=st.lists(st.floats(-1e3, 1e3), min_size=4, max_size=4),
     condition=st.floats(0, 6),
 )
 def test_no_update_is_ever_nan_and_f_never_rises(scale, start, condition):
     """Quadratics of any unit and conditioning, in float64."""
-    x = jnp.array(start)
-    A = 10.0**scale * jnp.geomspace(1.0, 10.0**condition, x.size)
-    result = lp.minimize(lambda x: jnp.sum(A * (x - 1.0) ** 2), x, max_iters=60)
-    f0 = float(jnp.sum(A * (x - 1.0) ** 2))
+    A = 10.0**scale * np.geomspace(1.0, 10.0**condition, 4)
+    result, f0 = solve_quadratic(A, np.array(start))
     assert np.isfinite(result.params).all()
-    assert float(result.value) <= f0
+    assert float(result.value) <= float(f0)
     assert lp.Status(int(result.status)) != lp.Status.UNBOUNDED
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     m=st.integers(1, 5),
     pairs=st.lists(

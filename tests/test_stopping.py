@@ -135,7 +135,9 @@ ENDS = {
     "infeasible start": (lambda x: jnp.sum(jnp.log(x)), [-1.0, 2.0], {}, S.NON_FINITE),
     "no way back": (lambda x: jnp.sum(jnp.sqrt(x)), [0.01, 0.02], {"guard": None}, S.NON_FINITE),
     "linear": (lambda x: -jnp.sum(x), [1.0, 2.0], LONG, S.UNBOUNDED),
-    "to -inf at a point": (lambda x: jnp.sum(jnp.log(jnp.abs(x))), [2.0], LONG, S.UNBOUNDED),
+    "a region of -inf": (
+        lambda x: jnp.where(x[0] > 50.0, -jnp.inf, -jnp.sum(x**2)), [1.0, 2.0], LONG, S.UNBOUNDED,
+    ),
     "exponential": (lambda x: -jnp.sum(jnp.exp(x)), [1.0, 2.0], LONG, S.UNBOUNDED),
     "callback": (oracles.rosenbrock, [-1.2, 1.0], FOURTH, S.STOPPED),
 }  # fmt: skip

@@ -48,9 +48,9 @@ def test_help(command):
     [
         (["fig9"], ["Unknown artefact 'fig9'", *ARTEFACTS]),
         (["table1", "fig"], ["Unknown artefact 'fig'"]),
-        (["--tasks", "0"], ["--tasks must be at least 1, but got 0"]),
-        (["convex", "--tasks", "-3"], ["--tasks must be at least 1, but got -3"]),
-        (["--tasks", "some"], ["invalid int value: 'some'"]),
+        (["--tasks", "0"], ["--tasks: expected an integer of at least 1, got '0'"]),
+        (["convex", "--tasks", "-3"], ["--tasks: expected an integer of at least 1, got '-3'"]),
+        (["--tasks", "some"], ["expected an integer of at least 1, got 'some'"]),
         *(
             (["convex", f"--shard={text}"], ["--shard must be I/N with 0 <= I < N", repr(text)])
             for text in ("2/2", "3/2", "-1/2", "0/0", "1", "a/b", "0/1/2", "", "0.5/2")

@@ -366,7 +366,7 @@ def test_who_takes_part(runner, tmp_path):
     for name, (competitor, _) in entrants.items():
         assert competitor.name == name
     assert isinstance(entrants["SciPy"][0], ScipyCompetitor)
-    assert entrants["ADAM"][0] is BASELINES["ADAM"]
+    assert entrants["ADAM"][0] == BASELINES["ADAM"]
 
 
 @pytest.mark.parametrize("where", ["against", "beside"])
