@@ -5,7 +5,7 @@ import importlib.metadata
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.direction import gram_direction, two_loop_direction
 from jax_lbfgs_pi.history import History, init_history, push
-from jax_lbfgs_pi.loop import Progress, Trajectory
+from jax_lbfgs_pi.loop_state import Progress, Trajectory
 from jax_lbfgs_pi.minimize import MinimizeResult, minimize
 from jax_lbfgs_pi.policy import (
     AnyPolicy,

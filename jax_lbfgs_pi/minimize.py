@@ -10,7 +10,8 @@ from jaxtyping import Array, Float, Int
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.implicit import differentiable
-from jax_lbfgs_pi.loop import Callback, Trajectory, make_loop
+from jax_lbfgs_pi.loop import make_loop
+from jax_lbfgs_pi.loop_state import Callback, Trajectory
 from jax_lbfgs_pi.policy import AnyPolicy
 from jax_lbfgs_pi.stopping import as_stopping
 from jax_lbfgs_pi.transform import DEFAULT_GUARD, lbfgs_pi

@@ -15,7 +15,8 @@ from jax_lbfgs_pi.baselines import Competitor, ScipyCompetitor
 from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.evaluation.scipy_run import compile_scipy
 from jax_lbfgs_pi.files import write_arrays
-from jax_lbfgs_pi.loop import Loop, LoopState, make_loop
+from jax_lbfgs_pi.loop import Loop, make_loop
+from jax_lbfgs_pi.loop_state import LoopState
 from jax_lbfgs_pi.stopping import Status, Stopping
 from jax_lbfgs_pi.tasks.base import TaskSet
 

@@ -63,7 +63,7 @@ class Checkpointer:
         """
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells of every file it touches
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax tells of every file it touches
         folder = Path(folder).absolute()
         settings = json.dumps(
             {"config": dataclasses.asdict(config), **origin}, indent=2, sort_keys=True
