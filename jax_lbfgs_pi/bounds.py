@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array
 
-from jax_lbfgs_pi.trees import Params
+from jax_lbfgs_pi.trees import Params, is_traced
 
 
 class Bijection(NamedTuple):
@@ -34,7 +33,7 @@ class Bijection(NamedTuple):
 
 
 def above(low: Any) -> Bijection:
-    """X > low: `low + exp(z)`, entry by entry; a change of units of x - low shifts z."""
+    """The numbers above `low`: `low + exp(z)`; a change of units of x - low shifts z."""
     return Bijection(
         lambda z: low + jnp.exp(z),
         lambda x: jnp.log(_inside(jnp.asarray(x) - low, f"above {low}")),
@@ -42,7 +41,7 @@ def above(low: Any) -> Bijection:
 
 
 def below(high: Any) -> Bijection:
-    """X < high: `high - exp(z)`, entry by entry."""
+    """The numbers below `high`: `high - exp(z)`, entry by entry."""
     return Bijection(
         lambda z: high - jnp.exp(z),
         lambda x: jnp.log(_inside(high - jnp.asarray(x), f"below {high}")),
@@ -50,17 +49,17 @@ def below(high: Any) -> Bijection:
 
 
 def positive() -> Bijection:
-    """X > 0: `exp(z)`, entry by entry."""
+    """The numbers above 0: `exp(z)`, entry by entry."""
     return above(0.0)
 
 
 def interval(low: Any, high: Any) -> Bijection:
-    """Low < x < high: `low + (high - low) sigmoid(z)`, entry by entry.
+    """The numbers between both: `low + (high - low) sigmoid(z)`, entry by entry.
 
     Raises:
       ValueError: unless `low < high`.
     """
-    if not (isinstance(low, Tracer) or isinstance(high, Tracer) or jnp.all(jnp.less(low, high))):
+    if not (is_traced(low) or is_traced(high) or jnp.all(jnp.less(low, high))):
         raise ValueError(f"An interval needs low < high, but got {low!r} and {high!r}.")
     name = f"between {low} and {high}"
 
@@ -72,7 +71,7 @@ def interval(low: Any, high: Any) -> Bijection:
 
 
 def simplex() -> Bijection:
-    """X > 0 with sum 1 along the last axis, of length k: the softmax of `(z, 0)`, of k - 1 numbers.
+    """Positive numbers of sum 1 along the last axis: the softmax of `(z, 0)`, z one shorter.
 
     An x of another sum is scaled to it.
     """
@@ -110,6 +109,6 @@ def _is_leaf(x: Any) -> bool:
 
 
 def _inside(distance: Array, where: str) -> Array:
-    if not isinstance(distance, Tracer) and not jnp.all(distance > 0):
+    if not is_traced(distance) and not jnp.all(distance > 0):
         raise ValueError(f"A start must lie {where}, but by {jnp.min(distance)} it does not.")
     return distance

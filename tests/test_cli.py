@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 
@@ -16,6 +15,7 @@ from jax_lbfgs_pi.evaluation import load_results
 from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import DEFAULT
 from jax_lbfgs_pi.suite import REGISTRY, list_problems
+from tests.command_line import assert_one_error, strict_json
 
 BASELINES = baselines()
 
@@ -63,23 +63,6 @@ def raced(trained, tmp_path_factory):
     policy = str(trained / "policy.safetensors")
     assert main([*RACE, *AGAINST, "--policy", policy, "--out", str(folder)]) == 0
     return folder
-
-
-def strict_json(text):
-    def refuse(constant):
-        raise AssertionError(f"{constant} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
-
-
-def assert_one_error(result, *parts):
-    status, out, err = result
-    assert status == 2
-    assert out == ""
-    assert "Traceback" not in err
-    (line,) = [line for line in err.splitlines() if "error:" in line]
-    for part in parts:
-        assert part in line
 
 
 def theta(path):

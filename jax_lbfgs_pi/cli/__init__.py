@@ -1,7 +1,6 @@
 """The command `lbfgs-pi`: train a policy, race it, reproduce the paper."""
 
 import argparse
-import importlib.metadata
 import json
 import os
 import sys
@@ -9,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+
+from jax_lbfgs_pi import __version__
 
 EXIT_ERROR, EXIT_INTERRUPTED, EXIT_PIPE = 2, 130, 141
 
@@ -21,8 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="lbfgs-pi",
         description="L-BFGS with a learned step-size policy in place of the line search.",
     )
-    version = importlib.metadata.version("jax_lbfgs_pi")
-    parser.add_argument("--version", action="version", version=f"lbfgs-pi {version}")
+    parser.add_argument("--version", action="version", version=f"lbfgs-pi {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (demo, train, race, bench, reproduce, policies):
         module.add_parser(commands)

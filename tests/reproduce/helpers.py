@@ -1,7 +1,6 @@
 """What several tests of the reproduction need."""
 
 import dataclasses
-import json
 import math
 
 from jax_lbfgs_pi.reproduce.grids import GRIDS
@@ -109,13 +108,6 @@ def fill_race(out, race, tasks, names=None):
 def made(out):
     """The files beside records and trainings."""
     return sorted(path.name for path in out.iterdir() if path.is_file())
-
-
-def strict_json(text):
-    def refuse(constant):
-        raise AssertionError(f"{constant} is no JSON")
-
-    return json.loads(text, parse_constant=refuse)
 
 
 def convex_runs(num_tasks):

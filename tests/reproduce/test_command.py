@@ -11,6 +11,7 @@ from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.races import RACES
 from jax_lbfgs_pi.reproduce.records import RunFolder
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS
+from tests.command_line import assert_one_error, strict_json
 from tests.hand_made import (
     PI,
     without_seconds,
@@ -19,18 +20,7 @@ from tests.reproduce.helpers import (
     convex_runs,
     fill_race,
     made,
-    strict_json,
 )
-
-
-def assert_one_error(result, *parts):
-    status, out, err = result
-    assert status == 2
-    assert out == ""
-    assert "Traceback" not in err
-    (line,) = [line for line in err.splitlines() if "error:" in line]
-    for part in parts:
-        assert part in line
 
 
 def test_help(command):

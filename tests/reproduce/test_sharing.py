@@ -21,10 +21,11 @@ from jax_lbfgs_pi.reproduce.races import RACES
 from jax_lbfgs_pi.reproduce.records import RunFolder
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, run_training
 from jax_lbfgs_pi.training.log import read_log
+from tests.command_line import strict_json
 from tests.hand_made import (
     without_seconds,
 )
-from tests.reproduce.helpers import PNG, SETTINGS, convex_runs, facts, keys, strict_json
+from tests.reproduce.helpers import PNG, SETTINGS, convex_runs, facts, keys
 
 
 def meet(work):
