@@ -69,6 +69,7 @@ def init_state(
       TypeError: for integer or complex parameters.
     """
     trees.check_floating(params)
+    params = trees.of_arrays(params)
     m = default_memory_size(params) if memory_size is None else memory_size
     history = init_history(params, m)
     dtype = history.products.sy.dtype

@@ -29,6 +29,13 @@ def zeros_like(leaf: Any, rows: int | None = None) -> Array:
     return zeros if rows is None else jnp.broadcast_to(zeros[None], (rows, *zeros.shape))
 
 
+def of_arrays(params: Params) -> Params:
+    """`params` with zeros in place of leaves of which only shape and dtype are given."""
+    return jax.tree.map(
+        lambda x: jnp.zeros_like(x) if isinstance(x, jax.ShapeDtypeStruct) else x, params
+    )
+
+
 def where(condition: Array, a: Params, b: Params) -> Params:
     """`a` if the scalar `condition` holds, else `b`, leaf by leaf."""
     return jax.tree.map(lambda x, y: jnp.where(condition, x, y), a, b)

@@ -61,3 +61,28 @@ def mnist_dir() -> str:
 def cifar_dir() -> str:
     """tensorflow-datasets' folder with CIFAR-10."""
     return prepared("cifar10")
+
+
+@pytest.fixture
+def fake_images(monkeypatch):
+    """Makes MNIST and CIFAR-10 of any length; nothing is read."""
+    from tests.hand_made import index_images  # which imports the package, so not before the hook
+
+    def install(num):
+        def load(name, split, data_dir=None):
+            return index_images(num, {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[name])
+
+        monkeypatch.setattr("jax_lbfgs_pi.tasks.suites.load_images", load)
+
+    return install
+
+
+@pytest.fixture
+def fake_digits(monkeypatch):
+    """The digits' labels with images that tell their index."""
+    from jax_lbfgs_pi.tasks import load_digits
+    from tests.hand_made import index_images
+
+    digits = index_images(len(load_digits()["labels"]), (8, 8, 1))
+    monkeypatch.setattr("jax_lbfgs_pi.tasks.suites.load_digits", lambda: digits)
+    return digits

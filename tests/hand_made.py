@@ -1,5 +1,7 @@
-"""Runs, rows and a runner made by hand, for the tests of the reproduction."""
+"""Runs, rows, records, logs and images made by hand."""
 
+import dataclasses
+import json
 import math
 import zlib
 
@@ -7,6 +9,8 @@ import numpy as np
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.evaluation.run import Run
+from jax_lbfgs_pi.reproduce.records import Records, RunFolder
+from jax_lbfgs_pi.training.log import OuterRecord
 
 PI = "L-BFGS-π"
 PAPERS = ("ADAM", "RMSProp", "L-BFGS-B", "L-BFGS-BTLS")
@@ -100,3 +104,48 @@ def make_row(task, optimizer, **entries):
 def without_seconds(row):
     """What does not depend on the clock."""
     return {name: value for name, value in row.items() if not name.startswith("seconds")}
+
+
+def records_of(costs, target="‖g‖<1e-3"):
+    """Records of `{optimizer: evaluations to the target, task by task}`."""
+    return Records(
+        make_row(task, name, evals={target: cost}, times={target: 0.1 * cost})
+        for name, column in costs.items()
+        for task, cost in enumerate(column)
+        if cost is not None
+    )
+
+
+def fill_race(out, race, rows):
+    """Writes rows as the records of a race."""
+    folder = RunFolder(out / "records" / race)
+    for row in rows:
+        folder.save(make_run([1.0]), row, curve=False)
+
+
+def write_log(folder, **fields):
+    """A log of one record for each entry of the fields' lists."""
+    folder.mkdir(parents=True)
+    num = len(next(iter(fields.values())))
+    base = {f.name: 0.0 for f in dataclasses.fields(OuterRecord)} | {
+        "tasks": [0], "epoch": 0, "group": 0, "unroll": 0, "num_skipped": 0, "tau_min": -3.0
+    }  # fmt: skip
+    lines = [json.dumps(base | {"step": i} | {k: v[i] for k, v in fields.items()})
+             for i in range(num)]  # fmt: skip
+    (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def index_images(num, shape):
+    """Images whose first two bytes tell their index; the label is the index modulo ten."""
+    images = np.zeros((num, *shape), np.uint8)
+    index = np.arange(num)
+    images[:, 0, 0, 0], images[:, 0, 1, 0] = index // 256, index % 256
+    return {"images": images, "labels": (index % 10).astype(np.int32)}
+
+
+def indices(images):
+    """What `index_images` wrote, from images in [0, 1] or as bytes."""
+    pixels = np.asarray(images)
+    if pixels.dtype != np.uint8:
+        pixels = np.rint(pixels * 255)
+    return pixels[..., 0, 0, 0].astype(int) * 256 + pixels[..., 0, 1, 0].astype(int)

@@ -53,7 +53,7 @@ def test_a_fault_at_any_step_is_taken_back(name, policy):
         assert retreats[i, k] == (retreats[i, k - 1]) + 1
 
 
-@pytest.mark.parametrize("scale", [1e34, 1e25, 1e19, 1.0, 1e-12, 1e-18])
+@pytest.mark.parametrize("scale", [1e34, 1e25, 1e19, 1.0, 1e-12, 1e-18, 1e-30])
 @pytest.mark.parametrize("policy", [None, "rule"])
 def test_squares_of_gradients_out_of_the_range_of_float32(scale, policy):
     """F and its gradient are finite, the square of the gradient is not, or is 0."""

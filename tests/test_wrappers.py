@@ -139,7 +139,8 @@ def test_optimistix():
 def test_jaxopt():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        jaxopt = pytest.importorskip("jaxopt", reason="jaxopt comes with the extra bench")
+        import jaxopt
+
         solver = jaxopt.OptaxSolver(fun=f, opt=lp.lbfgs_pi(), maxiter=100, tol=1e-6)
         params, _ = solver.run(START)
     np.testing.assert_allclose(params["a"], 1.0, atol=1e-4)

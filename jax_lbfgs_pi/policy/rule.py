@@ -93,7 +93,7 @@ class Rule:
         secant = 1.0 / jnp.maximum(1.0 - r, 1.0 / longest)
         t = jnp.where(r > least, secant, 1.0)
         limit = growth * linalg.root(seen.last_ss / _positive(products.dd))
-        t = jnp.where(seen.count > 0, jnp.minimum(t, limit), first_step_size(seen, products))
+        t = jnp.where(seen.last_ss > 0, jnp.minimum(t, limit), first_step_size(seen, products))
         return t.astype(products.dd.dtype), memory
 
 
