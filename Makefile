@@ -33,7 +33,7 @@ demo: $(VENV)/.base  ## Solve held-out problems, train a policy on digits, race 
 	$(BIN)/lbfgs-pi demo
 
 test: $(VENV)/.dev  ## Run the tests (under 15 minutes on two cores).
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 test-slow: $(VENV)/.dev  ## Run the tests that take minutes each.
 	$(BIN)/python -m pytest -m slow

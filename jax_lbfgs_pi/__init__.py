@@ -3,6 +3,7 @@
 import importlib.metadata
 
 from jax_lbfgs_pi.acceptance import Guard
+from jax_lbfgs_pi.dense_history import Dense
 from jax_lbfgs_pi.direction import gram_direction, two_loop_direction
 from jax_lbfgs_pi.history import History, init_history, push
 from jax_lbfgs_pi.loop_state import Progress, Trajectory
@@ -43,6 +44,7 @@ __version__ = importlib.metadata.version("jax_lbfgs_pi")
 __all__ = [
     "AnyPolicy",
     "DataError",
+    "Dense",
     "General",
     "Guard",
     "History",

@@ -14,7 +14,7 @@ from jax_lbfgs_pi.loop import make_loop
 from jax_lbfgs_pi.loop_state import Callback, Trajectory
 from jax_lbfgs_pi.policy import AnyPolicy
 from jax_lbfgs_pi.stopping import as_stopping
-from jax_lbfgs_pi.transform import DEFAULT_GUARD, lbfgs_pi
+from jax_lbfgs_pi.transform import DEFAULT_GUARD, MemorySize, lbfgs_pi
 from jax_lbfgs_pi.trees import Params
 
 
@@ -49,7 +49,7 @@ def minimize(
     args: tuple = (),
     *,
     policy: AnyPolicy = None,
-    memory_size: SupportsIndex | None = None,
+    memory_size: MemorySize = None,
     tol: Any = None,
     max_iters: SupportsIndex = 500,
     max_evals: SupportsIndex | None = None,
@@ -74,8 +74,8 @@ def minimize(
       x0: the starting point.
       args: what else `fun` is given, as `fun(x, *args)`.
       policy: as in `lbfgs_pi`; None is the best shipped one.
-      memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
-        above.
+      memory_size: m, the number of curvature pairs kept, or "dense", as in `lbfgs_pi`; None is 20
+        up to 10⁴ variables, and 10 above.
       tol: stop where the 2-norm of the gradient is below this; or a `Stopping`, which has more
         tests. None is `Stopping()`, which suits the dtype.
       max_iters: the greatest number of steps.

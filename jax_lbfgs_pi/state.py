@@ -8,13 +8,14 @@ from jaxtyping import Array, Float, Int
 
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.acceptance import WINDOW, Values
-from jax_lbfgs_pi.history import History, default_memory_size, init_history
+from jax_lbfgs_pi.dense_history import Dense, init_dense
+from jax_lbfgs_pi.history import default_memory_size, init_history
 from jax_lbfgs_pi.policy import Pair, StepPolicy
 from jax_lbfgs_pi.trees import Params
 
 
 class ScaleByLBFGSPiState(NamedTuple):
-    """State of `scale_by_lbfgs_pi`: (2m + 2) n numbers and O(m²) more.
+    """State of `scale_by_lbfgs_pi`: (2m + 2) n numbers and O(m²) more, or n² + 2n of a dense H.
 
     Attributes:
       count: accepted points so far, x0 among them; an int32 scalar.
@@ -27,10 +28,10 @@ class ScaleByLBFGSPiState(NamedTuple):
       unit: f and g are multiplied by this, a power of 2: 1 unless squares would be out of range
         (`units`). All that stands here of f, g and y is in this unit, but for `grad_norm`.
       values: f at the last accepted points.
-      history: the curvature pairs and their inner products.
+      history: a `History`, the curvature pairs and their inner products; or a `DenseHistory`.
       history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
         gradient they give the products with y, which so need no pass of their own. Of empty slots
-        and skipped pairs they mean nothing and are never used.
+        and skipped pairs they mean nothing and are never used. Of a dense H m is 0.
       pair: `sᵀs`, `sᵀy` and `yᵀy` of the newest pair.
       steepest: the greatest `yᵀy / sᵀy` of all pairs so far, a scalar.
       last_ss: the squared length of the last accepted step that moved, a scalar.
@@ -48,7 +49,7 @@ class ScaleByLBFGSPiState(NamedTuple):
     prev_gg: Float[Array, ""]
     unit: Float[Array, ""]
     values: Values
-    history: History
+    history: Any
     history_grads: Float[Array, "2 m"]
     pair: Pair
     steepest: Float[Array, ""]
@@ -60,19 +61,22 @@ class ScaleByLBFGSPiState(NamedTuple):
 
 
 def init_state(
-    policy: StepPolicy, params: Params, memory_size: int | None = None
+    policy: StepPolicy, params: Params, memory_size: int | Dense | None = None
 ) -> ScaleByLBFGSPiState:
     """The state before the first update, with room for `memory_size` pairs, by default by n.
 
     Raises:
-      ValueError: for `memory_size < 1`.
+      ValueError: for `memory_size < 1`, or a dense H above its limit.
       TypeError: for integer or complex parameters.
     """
     trees.check_floating(params)
     params = trees.of_arrays(params)
-    m = default_memory_size(params) if memory_size is None else memory_size
-    history = init_history(params, m)
-    dtype = history.products.sy.dtype
+    if isinstance(memory_size, Dense):
+        m, history = 0, init_dense(params, memory_size)
+    else:
+        m = default_memory_size(params) if memory_size is None else memory_size
+        history = init_history(params, m)
+    dtype = trees.scalar_dtype(jax.tree.map(jnp.asarray, params))
 
     def zero(dtype: Any = dtype) -> jax.Array:
         return jnp.zeros((), dtype)

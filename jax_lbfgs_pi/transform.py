@@ -6,6 +6,7 @@ import optax
 
 from jax_lbfgs_pi import trees, units
 from jax_lbfgs_pi.acceptance import Guard
+from jax_lbfgs_pi.dense_history import Dense
 from jax_lbfgs_pi.policy import AnyPolicy
 from jax_lbfgs_pi.pretrained import as_policy
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState, init_state
@@ -14,11 +15,14 @@ from jax_lbfgs_pi.trees import Params
 
 DEFAULT_GUARD = Guard()
 
+MemorySize = SupportsIndex | str | Dense | None
+"""A number of pairs, "dense" or a `Dense` for a matrix, or None for a number by n."""
+
 
 def scale_by_lbfgs_pi(
     policy: AnyPolicy = None,
     *,
-    memory_size: SupportsIndex | None = None,
+    memory_size: MemorySize = None,
     first_step: Any = None,
     max_step: Any = None,
     guard: Guard | None = DEFAULT_GUARD,
@@ -40,7 +44,8 @@ def scale_by_lbfgs_pi(
       policy: a `StepPolicy`, a function from `InnerProducts` to a scalar (the paper's `Policy` is
         one), or the name of a shipped one; None is the best of these.
       memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
-        above.
+        above. "dense" keeps H as a matrix, n² numbers (`Dense` has a limit): the best for few
+        variables, and for long runs of some thousands.
       first_step: the length of the first step, in the units of x; None leaves it to the policy. May
         be traced.
       max_step: the greatest length of a step, likewise; None for no limit.
@@ -55,8 +60,7 @@ def scale_by_lbfgs_pi(
         `update` if `params` is None, or if gradients and parameters differ in structure or shape.
       TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
     """
-    if memory_size is not None:
-        memory_size = trees.as_count("memory_size", memory_size, least=1)
+    size = _as_memory_size(memory_size)
     lengths = Lengths(first_step, max_step)
     for name, length in zip(("first_step", "max_step"), lengths, strict=True):
         if not (length is None or trees.is_traced(length) or length > 0):
@@ -65,10 +69,12 @@ def scale_by_lbfgs_pi(
         raise TypeError(
             f"guard must be a Guard, such as Guard(decrease=1e-4), or None, but got {guard!r}."
         )
+    if policy is None and isinstance(size, Dense):
+        policy = "rule"  # the learned ones know windows
     step_policy = as_policy(policy)
 
     def init(params: Params) -> ScaleByLBFGSPiState:
-        return init_state(step_policy, params, memory_size)
+        return init_state(step_policy, params, size)
 
     def update(
         updates: Params,
@@ -96,10 +102,20 @@ def scale_by_lbfgs_pi(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def _as_memory_size(memory_size: MemorySize) -> int | Dense | None:
+    if memory_size == "dense":
+        return Dense()
+    if memory_size is None or isinstance(memory_size, Dense):
+        return memory_size
+    if isinstance(memory_size, str):
+        raise ValueError(f'memory_size must be a number or "dense", but got {memory_size!r}.')
+    return trees.as_count("memory_size", memory_size, least=1)
+
+
 def lbfgs_pi(
     policy: AnyPolicy = None,
     *,
-    memory_size: SupportsIndex | None = None,
+    memory_size: MemorySize = None,
     first_step: Any = None,
     max_step: Any = None,
     guard: Guard | None = DEFAULT_GUARD,

@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.history import init_products
+from jax_lbfgs_pi.dense_history import DenseHistory
+from jax_lbfgs_pi.history import History, init_products
 from jax_lbfgs_pi.policy import Pair
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.trees import Params
@@ -43,18 +44,25 @@ def adapt(state: ScaleByLBFGSPiState) -> ScaleByLBFGSPiState:
     large = (state.count == 0) & (state.grad_norm == jnp.inf) & (state.unit > FACTOR**-3)
     small = (state.count > 0) & (state.prev_gg < LEAST_SQUARE) & (state.unit < FACTOR**2)
     scale = jnp.where(small, FACTOR, jnp.where(large, 1.0 / FACTOR, 1.0)).astype(state.unit.dtype)
-    products, zero = state.history.products, jnp.zeros_like(state.unit)
-    empty = init_products(products.sy.size, products.sy.dtype)
+    zero = jnp.zeros_like(state.unit)
     return state._replace(
         unit=state.unit * scale,
         prev_grads=_times(state.prev_grads, scale),
         prev_gg=state.prev_gg * scale * scale,
         values=state.values._replace(last=state.values.last * scale),
-        history=state.history._replace(products=trees.where(small, empty, products)),
+        history=_emptied(state.history, small),
         history_grads=jnp.where(small, 0.0, state.history_grads),
         pair=trees.where(small, Pair(zero, zero, zero), state.pair),
         steepest=jnp.where(small, 0.0, state.steepest),
     )
+
+
+def _emptied(history: History | DenseHistory, empties: Bool[Array, ""]) -> History | DenseHistory:
+    if isinstance(history, DenseHistory):
+        return history._replace(num_pairs=jnp.where(empties, 0, history.num_pairs))
+    products = history.products
+    empty = init_products(products.sy.size, products.sy.dtype)
+    return history._replace(products=trees.where(empties, empty, products))
 
 
 def _needed(state: ScaleByLBFGSPiState) -> bool:

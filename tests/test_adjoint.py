@@ -37,7 +37,7 @@ def weighted(values):
 
 
 @pytest.mark.parametrize("learn_limits", [False, True])
-@pytest.mark.parametrize("layer", ["implicit", "clip", "cvx"])
+@pytest.mark.parametrize("layer", [pytest.param("implicit", marks=pytest.mark.slow), "clip", "cvx"])
 def test_equals_automatic_differentiation_of_the_unroll(layer, learn_limits):
     """Two unrolls, the second with the memory of the first; the ring buffer wraps several times."""
     if layer == "cvx":

@@ -252,6 +252,7 @@ def test_a_missing_peer_is_left_out_with_a_line(monkeypatch):
     assert "pip install 'jax_lbfgs_pi[bench]'" in line
 
 
+@pytest.mark.slow
 def test_a_part_that_runs_again_replaces_its_own_results_alone(monkeypatch, tmp_path, capsys):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     monkeypatch.setattr(memory, "NETWORK", (1, 3))

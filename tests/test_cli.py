@@ -299,6 +299,7 @@ def test_training_goes_on_from_a_policy(command, trained, tmp_path):
     assert 0 < moved.max() < 0.1
 
 
+@pytest.mark.slow
 def test_learned_limits_can_be_raced(command, tmp_path):
     """From training through the file to a race."""
     assert command(*TRAIN, "--learn-limits", "--out", tmp_path / "a")[0] == 0
@@ -366,8 +367,8 @@ def test_another_race_in_the_same_folder_is_refused(command, raced, trained, cha
     ("options", "guard"),
     [
         (["--policy", "cosine"], None),
-        (["--policy", "cosine", "--guard"], lp.Guard()),
-        (["--policy", "rule"], lp.Guard()),
+        pytest.param(["--policy", "cosine", "--guard"], lp.Guard(), marks=pytest.mark.slow),
+        pytest.param(["--policy", "rule"], lp.Guard(), marks=pytest.mark.slow),
         ([], lp.Guard()),
     ],
 )
@@ -398,6 +399,7 @@ def test_a_policy_file_that_has_changed_is_another_race(command, tmp_path):
     assert_one_error(command(*argv), "results of another race")
 
 
+@pytest.mark.slow
 def test_more_tasks_add_to_a_race(command, tmp_path):
     """The result is that of a race of that many tasks from the start."""
     argv = ["race", "--dataset", "quadratic", "--max-iters", 4, "--against", "ADAM"]

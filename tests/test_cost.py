@@ -167,6 +167,7 @@ def small_problems():
         yield rosenbrock, 10.0 ** rng.uniform(-3, 3, size=6), rng.normal(size=(6, n))
 
 
+@pytest.mark.slow
 def test_float32_goes_where_float64_goes():
     """To a thousandth of the first gradient, on every one of fifty problems where float64 gets."""
     reached = {jnp.float32: [], jnp.float64: []}

@@ -31,7 +31,7 @@ MODES = {
     "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
     "strict ranks": lambda: jax.numpy_rank_promotion("raise"),
 }
-POLICIES = [None, "mnist-limited"]
+POLICIES = [None, pytest.param("mnist-limited", marks=pytest.mark.slow)]
 
 
 def f(p):

@@ -96,7 +96,10 @@ def test_a_policy_may_be_traced_and_has_no_influence_on_the_minimum():
     assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize("policy", [None, "rule", "mnist-limited"])
+RULE = pytest.param("rule", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("policy", [None, RULE, "mnist-limited"])
 def test_an_unroll_past_convergence_has_the_derivative_of_the_minimum(policy):
     """60 steps, most of them on the minimum to the last bit: no 0 / 0, no rounding amplified."""
 

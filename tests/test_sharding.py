@@ -49,7 +49,10 @@ def on_one_device():
     return params
 
 
-@pytest.mark.parametrize(("kind", "num_processes"), [("auto", 1), ("explicit", 1), ("auto", 2)])
+@pytest.mark.parametrize(
+    ("kind", "num_processes"),
+    [("auto", 1), ("explicit", 1), pytest.param("auto", 2, marks=pytest.mark.slow)],
+)
 def test_sharded_iterates_equal_unsharded_ones(kind, num_processes, on_one_device):
     for result in run("iterates", kind, num_processes).values():
         jax.tree.map(
@@ -72,6 +75,7 @@ def test_two_all_reduces_a_step_and_nothing_else(kind):
         assert 1 <= len(collectives) <= 2, case
 
 
+@pytest.mark.slow
 def test_meta_training_over_a_task_axis_equals_one_device():
     result = run("meta_training", "auto")
     for frozen in ("True", "False"):
@@ -81,7 +85,7 @@ def test_meta_training_over_a_task_axis_equals_one_device():
         assert len(one["loss"]) == 4
 
 
-@pytest.mark.parametrize("kind", ["checked", "unchecked"])
+@pytest.mark.parametrize("kind", ["checked", pytest.param("unchecked", marks=pytest.mark.slow)])
 def test_within_shard_map(kind):
     """A problem of its own in each shard, or one of all: with varying axes checked, and without."""
     found = run("shard_map", kind)

@@ -421,6 +421,7 @@ lp.save_policy(policy, sys.argv[1] + "/policy")
 """
 
 
+@pytest.mark.slow
 def test_killed_at_five_random_moments_theta_is_bit_identical(tmp_path):
     """SIGKILL, which no handler sees, wherever it hits: compiling, stepping or saving."""
     runs = {}

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def command() -> None:
     """Runs `main` and leaves the process with its status."""
+    sys.excepthook = _report
     status = main()
     if status == EXIT_INTERRUPTED:
         # A compilation may still be running in its own threads, which Python's end would pull
@@ -65,6 +67,12 @@ def command() -> None:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Python's own report, but for threads of a checkpoint that failed, which is told of anyway."""
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _what_is_left(out: Path | None) -> str:

@@ -19,6 +19,7 @@ from jax_lbfgs_pi.linalg.products import (
     vdot,
     vdots,
 )
+from jax_lbfgs_pi.linalg.symmetric import ravel, symmetric_product, symmetric_update, unravel
 from jax_lbfgs_pi.linalg.writes import (
     choose_after,
     materialize,
@@ -38,10 +39,14 @@ __all__ = [
     "matvec",
     "max_norm",
     "norm",
+    "ravel",
     "root",
     "stacked_vdots",
     "step_products",
+    "symmetric_product",
+    "symmetric_update",
     "total",
+    "unravel",
     "vary_over",
     "varying_axes",
     "vdot",

@@ -5,7 +5,13 @@ are policies; none of them knows the others.
 """
 
 from jax_lbfgs_pi.policy.general import LAYERS, General, init_general
-from jax_lbfgs_pi.policy.observation import InnerProducts, Observation, Pair, inner_products
+from jax_lbfgs_pi.policy.observation import (
+    Facts,
+    InnerProducts,
+    Observation,
+    Pair,
+    inner_products,
+)
 from jax_lbfgs_pi.policy.paper import (
     Policy,
     StepSizePolicy,
@@ -21,6 +27,7 @@ from jax_lbfgs_pi.policy.rule import Rule
 __all__ = [
     "LAYERS",
     "AnyPolicy",
+    "Facts",
     "FromProducts",
     "General",
     "InnerProducts",

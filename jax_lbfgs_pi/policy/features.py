@@ -35,7 +35,8 @@ def before_direction(
     reduction = _ratio(seen.prev_value - seen.value, predicted)
     newest = seen.curvature
     flatnesses = _ratio(jnp.ones_like(newest), seen.curvatures)
-    most, flattest = linalg.materialize((jnp.max(seen.curvatures), jnp.max(flatnesses)))
+    greatest = (jnp.max(x, initial=0.0) for x in (seen.curvatures, flatnesses))
+    most, flattest = linalg.materialize(tuple(greatest))
     long_log, base_log, fall_log, steep_log, span_log, step_log, most_log, flat_log = _logs(
         (seen.long_scaling(), short),
         (base_gamma, short),

@@ -92,7 +92,7 @@ class General:
         num_pairs = jnp.minimum(answer.num_pairs, max(seen.memory_size, MOST_PAIRS) * share)
         averages = DECAY * memory.averages + (1.0 - DECAY) * features[:NUM_AVERAGES]
         moved = GeneralMemory(base, averages.astype(dtype), hidden.astype(dtype))
-        return Scaling(gamma.astype(dtype), num_pairs.astype(dtype)), moved
+        return answer._replace(gamma=gamma.astype(dtype), num_pairs=num_pairs.astype(dtype)), moved
 
     def step_size(
         self, seen: Observation, products: InnerProducts, memory: GeneralMemory

@@ -1,6 +1,6 @@
 """What a policy may read: every scalar that a step has for nothing."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -63,6 +63,29 @@ def _ratio(a: Array, b: Array) -> Array:
     return jnp.where(usable, a / jnp.where(usable, b, 1.0), 1.0)
 
 
+class Facts(NamedTuple):
+    """What the memory of the curvature tells; fields of `Observation`.
+
+    Attributes:
+      num_pairs: pairs in the window, or in a dense H.
+      curvatures: `yᵀy / sᵀy` of all pairs in the window, in no order, shape `(m,)`; 0 where there
+        is
+        none; of a dense H empty.
+      in_span: Σ (s_iᵀg_k)² / s_iᵀy_i over the window: 0 where f is a quadratic and the steps are
+        exact, and were the s_i conjugate the share of the pairs in g_kᵀH g_k; of a dense H 0.
+      memory_size: m, how many pairs there is room for, of a dense H n; an `int`.
+      b: `sᵀBs / sᵀy` of the newest pair, B = H⁻¹ before it; 0 where H is no matrix or had no pair.
+      h: `yᵀHy / sᵀy`, likewise.
+    """
+
+    num_pairs: Int[Array, ""]
+    curvatures: Float[Array, " m"]
+    in_span: Float[Array, ""]
+    memory_size: int
+    b: Any = 0.0
+    h: Any = 0.0
+
+
 class Observation(NamedTuple):
     """What is known before the direction is chosen, free of vectors. `s` is the last accepted step.
 
@@ -83,12 +106,8 @@ class Observation(NamedTuple):
       last_ss: the squared length of the last step that moved, as it was proposed.
       step_size: t of the last step.
       rejections: trials rejected before the last step was accepted.
-      num_pairs: pairs in the window.
       curvature: `yᵀy / sᵀy` of the newest pair; 0 where there is none.
-      curvatures: that of all pairs in the window, in no order, shape `(m,)`; 0 where there is none.
-      in_span: Σ (s_iᵀg_k)² / s_iᵀy_i over the window: 0 where f is a quadratic and the steps are
-        exact, and were the s_i conjugate the share of the pairs in g_kᵀH g_k.
-      memory_size: m, how many it has room for; an `int`.
+      num_pairs, curvatures, in_span, memory_size, b, h: see `Facts`.
       num_params: n; an `int`.
     """
 
@@ -106,12 +125,14 @@ class Observation(NamedTuple):
     last_ss: Float[Array, ""]
     step_size: Float[Array, ""]
     rejections: Int[Array, ""]
-    num_pairs: Int[Array, ""]
     curvature: Float[Array, ""]
+    num_pairs: Int[Array, ""]
     curvatures: Float[Array, " m"]
     in_span: Float[Array, ""]
     memory_size: int
     num_params: int
+    b: Any = 0.0
+    h: Any = 0.0
 
     def short_scaling(self) -> Float[Array, ""]:
         """The newest pair's, or where there is none, what makes H g as long as the last step."""
@@ -125,6 +146,10 @@ class Observation(NamedTuple):
         # f is linear along all steps so far, or bends down: no pair was stored. γ = 1 has units.
         moved = (self.last_ss > 0) & (self.gg > 0)
         return jnp.where(moved, linalg.root(_ratio(self.last_ss, self.gg)), 1.0)
+
+    def has_window(self) -> bool:
+        """Whether H comes from a window of pairs; else it is a dense matrix."""
+        return self.curvatures.size > 0
 
     def slope_ratio(self) -> Float[Array, ""]:
         """R = g_kᵀs / g_{k-1}ᵀs: 1 where f is linear, 0 after an exact step; 0 before the first."""

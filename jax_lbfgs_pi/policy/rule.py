@@ -9,6 +9,9 @@ from jaxtyping import Array, Float
 from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
 from jax_lbfgs_pi.policy.protocol import Scaling
+from jax_lbfgs_pi.policy.self_scaling import UPDATES
+
+STARTS = ("short", "long")
 
 
 class RuleMemory(NamedTuple):
@@ -42,6 +45,8 @@ class Rule:
       longest: the greatest t.
       growth: the greatest length of a step, in lengths of the last.
       num_pairs: how many of the newest pairs are trusted; None for all.
+      update: of a dense H, by name: "self-scaled-broyden", "self-scaled-bfgs" or "bfgs".
+      start: of a dense H, the γ that it begins with: "short" or "long".
     """
 
     cap: Any = 10.0
@@ -54,15 +59,25 @@ class Rule:
     longest: Any = 4.0
     growth: Any = 10.0
     num_pairs: Any = None
+    update: str = struct.field(pytree_node=False, default="self-scaled-broyden")
+    start: str = struct.field(pytree_node=False, default="short")
 
     reads_ds: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        for name, known in (("update", UPDATES), ("start", STARTS)):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"A rule's {name} must be one of {', '.join(known)}, but got "
+                    f"{getattr(self, name)!r}."
+                )
 
     def init(self, dtype: Any) -> RuleMemory:
         """The cap that the rule begins with."""
         return RuleMemory(jnp.asarray(self.cap, dtype))
 
     def scale(self, seen: Observation, memory: RuleMemory) -> tuple[Scaling, RuleMemory]:
-        """γ = short · min(long / short, cap), and all pairs."""
+        """γ = short · min(long / short, cap), and all pairs; of a dense H, τ and φ."""
         cap = memory.cap
         r = seen.slope_ratio()
         raised, lowered, rejected, raise_ratio, lower_ratio = (
@@ -80,7 +95,20 @@ class Rule:
         gamma = jnp.minimum(seen.long_scaling(), cap * short)
         most = seen.memory_size if self.num_pairs is None else self.num_pairs
         num_pairs = jnp.asarray(most, gamma.dtype)
-        return Scaling(gamma, num_pairs), RuleMemory(cap)
+        if not seen.has_window():
+            gamma = short if self.start == "short" else seen.long_scaling()
+        tau, phi = self._scaled_update(seen, gamma)
+        return Scaling(gamma, num_pairs, tau, phi), RuleMemory(cap)
+
+    def _scaled_update(self, seen: Observation, gamma: Array) -> tuple[Array, Array]:
+        """τ and φ; of the first pair H is γ I."""
+        known, (ss, sy, yy) = seen.h > 0, seen.pair
+        per_sy = 1.0 / _positive(sy)
+        b = jnp.where(known, seen.b, ss * per_sy / gamma)
+        h = jnp.where(known, seen.h, yy * per_sy * gamma)
+        bends = (b > 0) & (h > 0)  # else no pair comes in
+        b, h = jnp.where(bends, b, 1.0), jnp.where(bends, h, 1.0)
+        return UPDATES[self.update](b, h, seen.num_params)
 
     def step_size(
         self, seen: Observation, products: InnerProducts, memory: RuleMemory

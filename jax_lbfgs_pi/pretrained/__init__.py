@@ -86,7 +86,8 @@ def _described(policy: StepPolicy) -> dict[str, Any]:
         )
     names = (field.name for field in dataclasses.fields(policy))
     settings = {name: getattr(policy, name) for name in names}
-    return {"rule": {name: None if x is None else float(x) for name, x in settings.items()}}
+    as_is = (str, type(None))
+    return {"rule": {k: x if isinstance(x, as_is) else float(x) for k, x in settings.items()}}
 
 
 def save_policy(policy: Saved, path: str | os.PathLike[str]) -> Path:
@@ -194,9 +195,11 @@ def _read(path: Path) -> Saved:
 
 
 def _rule(settings: dict[str, Any]) -> Rule:
-    if not all(x is None or type(x) in (int, float) for x in settings.values()):
+    names = ("update", "start")
+    numbers = {name: x for name, x in settings.items() if name not in names}
+    if not all(x is None or type(x) in (int, float) for x in numbers.values()):
         raise ValueError("the rule's settings are no numbers")
-    if any(x is None for name, x in settings.items() if name != "num_pairs"):
+    if any(x is None for name, x in numbers.items() if name != "num_pairs"):
         raise ValueError("the rule's settings are not all there")
     return Rule(**settings)
 

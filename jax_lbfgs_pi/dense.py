@@ -1,0 +1,155 @@
+"""H as a dense matrix over the raveled parameters, as the step uses it: read, remember, direct.
+
+The self-scaled Broyden family (Al-Baali 1998), used for physics-informed networks by Urbán,
+Stefanou & Pons (2025) and Kiyani et al. (2025): with `b = sᵀBs / sᵀy`, `h = yᵀHy / sᵀy` and
+`v = s / sᵀy - Hy / yᵀHy`,
+
+    H₊ = (H - Hy yᵀH / yᵀHy + φ yᵀHy v vᵀ) / τ + s sᵀ / sᵀy,
+
+where a policy answers τ and φ. τ = φ = 1 is BFGS. A step reads H twice and writes it once: for H g,
+and for H₊; the direction -H₊ g is a combination of vectors that are known by then.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi.dense_history import DenseHistory
+from jax_lbfgs_pi.policy import Facts, Scaling
+from jax_lbfgs_pi.state import ScaleByLBFGSPiState
+from jax_lbfgs_pi.trees import Params
+from jax_lbfgs_pi.trial import Direction, Measured
+
+
+class Updating(NamedTuple):
+    """What is known of H before a policy says how to change it.
+
+    Attributes:
+      history: before the change.
+      reading: H g and H y.
+      accepted: whether the trial was; else H stays as it is.
+      stored: whether there is a pair to change it by.
+      known: whether H has pairs, and is positive definite as far as they show.
+      yhy, ghy: yᵀHy and gᵀHy; of the identity where H is not known.
+      b, h: see `Facts`.
+    """
+
+    history: DenseHistory
+    reading: "Reading"
+    accepted: Bool[Array, ""]
+    stored: Bool[Array, ""]
+    known: Bool[Array, ""]
+    yhy: Float[Array, ""]
+    ghy: Float[Array, ""]
+    b: Float[Array, ""]
+    h: Float[Array, ""]
+
+    def facts(self) -> Facts:
+        """What a policy may read of it."""
+        n = self.history.matrix.shape[0]
+        num_pairs = jnp.where(self.known, self.history.num_pairs, 0) + self.stored
+        none = jnp.zeros(0, self.b.dtype)
+        return Facts(num_pairs, none, jnp.zeros_like(self.b), n, self.b, self.h)
+
+    def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
+        """The direction -H₊ g; and the second pass, which writes H₊."""
+        del guarded
+        history, (g, y, s, hg, hy, _), accepted, stored, known, yhy, ghy, _, _ = self
+        # H is γ I where it is not known.
+        gamma = jnp.where(known, 1.0, scaling.gamma).astype(yhy.dtype)
+        hg, hy, yhy, ghy = gamma * hg, gamma * hy, gamma * yhy, gamma * ghy
+        # Where there is no pair the vectors may be anything, and are not to be touched.
+        s, hy = jnp.where(stored, s, 0.0), jnp.where(stored, hy, 0.0)
+        per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
+        per_yhy = jnp.where(stored, 1.0 / jnp.where(stored, yhy, 1.0), 0.0)
+        tau, phi = (jnp.asarray(x, yhy.dtype) for x in (scaling.tau, scaling.phi))
+        scale = jnp.where(stored, 1.0 / tau, 1.0)
+        v = per_sy * s - per_yhy * hy
+        vg = per_sy * new.gs - per_yhy * ghy
+        vg, ghy, gs = (jnp.where(stored, x, 0.0) for x in (vg, ghy, new.gs))
+        c_hy, c_v = -scale * per_yhy, jnp.where(stored, scale * phi * yhy, 0.0)
+        way = -(scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (per_sy * gs) * s)
+        dg, dy = linalg.vdots((way, g), (way, y))
+        # As above: down the gradient, and H is begun anew.
+        lost = accepted & ~(dg < 0) & (new.gg > 0)
+        down = -scaling.gamma * g
+        way, dg, dy = (
+            jnp.where(lost, down, way),
+            jnp.where(lost, -scaling.gamma * new.gg, dg),
+            jnp.where(lost, -scaling.gamma * new.gy, dy),
+        )
+        changes = stored & ~lost
+        matrix = linalg.symmetric_update(
+            history.matrix,
+            jnp.where(known, jnp.where(changes, scale, 1.0), 0.0),
+            jnp.where(known, 0.0, jnp.where(changes, scale * gamma, 0.0)),
+            *(
+                (jnp.where(changes, c, 0.0), vector)
+                for c, vector in ((c_hy, hy), (c_v, v), (per_sy, s))
+            ),
+        )
+        num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes
+        updated = DenseHistory(matrix, num_pairs.astype(jnp.int32))
+        d, no_window = linalg.unravel(way, new.grads), jnp.zeros((2, 0), g.dtype)
+        return Direction(d, dg, dy, updated, no_window)
+
+
+class Reading(NamedTuple):
+    """H g and H y, and what they make with g and y. Without pairs H is read as the identity.
+
+    Attributes:
+      g, s, y: the vectors, raveled.
+      hg, hy: H g and H y.
+      known: whether H has pairs.
+    """
+
+    g: Float[Array, " n"]
+    y: Float[Array, " n"]
+    s: Float[Array, " n"]
+    hg: Float[Array, " n"]
+    hy: Float[Array, " n"]
+    known: Bool[Array, ""]
+
+    def check(self) -> Float[Array, ""]:
+        """A number that is finite if all of H g are."""
+        return jnp.sum(jnp.abs(self.hg))
+
+    def remember(
+        self,
+        new: Measured,
+        accepted: Bool[Array, ""] | None,
+        stored: Bool[Array, ""] | None,
+        state: ScaleByLBFGSPiState,
+    ) -> Updating:
+        """Decides whether H is to be changed, and measures it along the new pair."""
+        if accepted is None or stored is None:  # without a guard
+            accepted = new.finite
+            stored = accepted & (state.count > 0) & (new.sy > 0)
+        g, y, _, hg, hy, known = self
+        yhy, ghg, ghy = linalg.vdots((y, hy), (g, hg), (g, hy))
+        # H is positive definite, but by rounding may cease to be: then it is begun anew.
+        known &= ~accepted | ((ghg > 0) | (new.gg == 0)) & (~stored | (yhy > 0))
+        hg, hy = jnp.where(known, hg, g), jnp.where(known, hy, y)
+        yhy, ghy = jnp.where(known, yhy, new.yy), jnp.where(known, ghy, new.gy)
+        per_sy = 1.0 / jnp.where(stored, new.sy, 1.0)
+        measured = known & stored
+        h = jnp.where(measured, yhy * per_sy, 0.0)
+        # The step was t d, so Bs = -t g; b h >= 1 by Cauchy and Schwarz, whatever rounding says.
+        b = -state.step_size * (new.gs - new.sy) * per_sy
+        b = jnp.where(measured, jnp.maximum(b, 1.0 / jnp.where(measured, h, 1.0)), 0.0)
+        reading = self._replace(hg=hg, hy=hy)
+        return Updating(state.history, reading, accepted, stored, known, yhy, ghy, b, h)
+
+
+def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
+    """The first pass over H."""
+    history = state.history
+    dtype = history.matrix.dtype
+    g, prev_g, x, prev_x = (
+        linalg.ravel(tree, dtype) for tree in (grads, state.prev_grads, params, state.prev_params)
+    )
+    y = g - prev_g
+    hg, hy = (linalg.symmetric_product(history.matrix, v) for v in (g, y))
+    return Reading(g, y, x - prev_x, hg, hy, history.num_pairs > 0)
