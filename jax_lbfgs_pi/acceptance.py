@@ -39,12 +39,14 @@ class Guard(NamedTuple):
       least: the least share of a rejected step that is tried next.
       most: the greatest share.
       first_least: `least` of the first step, whose length is a guess.
+      first_decrease: `decrease` of the first step.
     """
 
     decrease: Any = 1e-4
     least: Any = 0.1
     most: Any = 0.5
     first_least: Any = 1e-3
+    first_decrease: Any = 0.1
 
 
 class Trial(NamedTuple):
@@ -82,16 +84,19 @@ def judge(
     dtype = trial.end_slope.dtype
     guard = jax.tree.map(lambda constant: jnp.asarray(constant, dtype), guard)
     smooth = trial.end_slope <= jnp.abs(trial.start_slope)
-    accepted, share = smooth, _secant(trial.start_slope, trial.end_slope)
+    accepted, next_share = smooth, _secant(trial.start_slope, trial.end_slope)
     if trial.value is not None:
-        by_value = _low_enough(guard, trial, trial.value, values, smooth)
+        share = jnp.where(first, guard.first_decrease, guard.decrease)
+        by_value = _low_enough(share, trial, trial.value, values, smooth)
         rise = trial.value - values.last[0]
         at_cubic = _cubic(rise, trial.start_slope, trial.end_slope)
         known = values.known > 0
-        accepted, share = jnp.where(known, by_value, smooth), jnp.where(known, at_cubic, share)
+        accepted = jnp.where(known, by_value, smooth)
+        next_share = jnp.where(known, at_cubic, next_share)
     least = jnp.where(first, guard.first_least, guard.least)
-    share = jnp.where(trial.finite & jnp.isfinite(share), share, least)
-    return trial.finite & accepted, jnp.clip(share, least, guard.most).astype(share.dtype)
+    next_share = jnp.where(trial.finite & jnp.isfinite(next_share), next_share, least)
+    next_share = jnp.clip(next_share, least, guard.most).astype(dtype)
+    return trial.finite & accepted, next_share
 
 
 def remember(values: Values, value: Float[Array, ""] | None, accepted: Bool[Array, ""]) -> Values:
@@ -108,12 +113,12 @@ def remember(values: Values, value: Float[Array, ""] | None, accepted: Bool[Arra
 
 
 def _low_enough(
-    guard: Guard, trial: Trial, value: Array, values: Values, smooth: Array
+    decrease: Array, trial: Trial, value: Array, values: Values, smooth: Array
 ) -> Bool[Array, ""]:
     last = values.last[0]
     told = jnp.arange(values.last.size, dtype=jnp.int32) < values.known
     greatest = jnp.max(jnp.where(told, values.last, last))
-    enough = value <= greatest + guard.decrease * jnp.minimum(trial.start_slope, 0.0)
+    enough = value <= greatest + decrease * jnp.minimum(trial.start_slope, 0.0)
     # Near a minimum the last bits of f go up and down by rounding alone; there the slopes, which
     # are less affected, decide (Hager & Zhang 2005).
     rounding = 10 * trial.eps * jnp.abs(last)

@@ -14,7 +14,7 @@ from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.suite import REGISTRY, get_problem, list_problems
 from jax_lbfgs_pi.tasks import DataError
 from jax_lbfgs_pi.training.population import best_values
-from jax_lbfgs_pi.transform import DEFAULT_GUARD
+from jax_lbfgs_pi.transform import DEFAULT_GUARD, MemorySize
 
 
 def stack(policies: Sequence[Any]) -> Any:
@@ -26,7 +26,7 @@ def stack(policies: Sequence[Any]) -> Any:
 
 @functools.cache
 def _curves(
-    loss: Callable, num_evals: int, memory_size: int, with_value: bool, guard: Guard
+    loss: Callable, num_evals: int, memory_size: MemorySize, with_value: bool, guard: Guard
 ) -> Callable:
     def lanes(policies: Any, starts: Any, data: Any) -> jax.Array:
         def one(policy: Any, x0: Any) -> jax.Array:
@@ -76,7 +76,7 @@ def run(
     folder: Path,
     *,
     num_evals: int = 300,
-    memory_size: int = 10,
+    memory_size: MemorySize = 10,
     with_value: bool = True,
     guard: Guard = DEFAULT_GUARD,
     num_starts: int = 1,

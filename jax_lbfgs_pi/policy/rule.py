@@ -108,7 +108,9 @@ class Rule:
         h = jnp.where(known, seen.h, yy * per_sy * gamma)
         bends = (b > 0) & (h > 0)  # else no pair comes in
         b, h = jnp.where(bends, b, 1.0), jnp.where(bends, h, 1.0)
-        return UPDATES[self.update](b, h, seen.num_params)
+        tau, phi = UPDATES[self.update](b, h, seen.num_params)
+        # H was too large along the last step, and so it will be along others.
+        return jnp.where(seen.rejections > 0, jnp.maximum(tau, 1.0 / jnp.sqrt(b)), tau), phi
 
     def step_size(
         self, seen: Observation, products: InnerProducts, memory: RuleMemory

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.policy import StepPolicy
 from jax_lbfgs_pi.suite.families.base import Family
-from jax_lbfgs_pi.transform import DEFAULT_GUARD, lbfgs_pi
+from jax_lbfgs_pi.transform import DEFAULT_GUARD, MemorySize, lbfgs_pi
 
 LEAST_GAP = 1e-9
 """Relative gaps to the best f are not told apart below this."""
@@ -28,7 +28,7 @@ def best_values(
     x0: Any,
     num_evals: int,
     *,
-    memory_size: int,
+    memory_size: MemorySize,
     with_value: bool = True,
     guard: Guard = DEFAULT_GUARD,
 ) -> Float[Array, " k"]:
@@ -92,7 +92,7 @@ def task_sampler(family: Family, num_tasks: int) -> Callable[[int, int], Any]:
 
 
 def family_losses(
-    family: Family, *, num_evals: int, memory_size: int
+    family: Family, *, num_evals: int, memory_size: MemorySize
 ) -> Callable[[Any, Any, Any], Float[Array, "tasks lanes"]]:
     """The loss of each policy of a population on problems of a family.
 

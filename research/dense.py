@@ -1,0 +1,80 @@
+"""A dense H beside a window of pairs, by the number of variables, on the development problems.
+
+python -m research.dense [BUDGET]
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi import trees
+from jax_lbfgs_pi.suite import get_problem
+from research.lanes import development, print_table, run, table
+
+GENERAL = lp.load_policy("general")
+VARIANTS = {
+    "general, m = 20": (GENERAL, 20),
+    "rule, m = 20": (lp.Rule(), 20),
+    "bfgs": (lp.Rule(update="bfgs"), "dense"),
+    "self-scaled bfgs": (lp.Rule(update="self-scaled-bfgs"), "dense"),
+    "self-scaled broyden": (lp.Rule(), "dense"),
+    "self-scaled bfgs, long": (lp.Rule(update="self-scaled-bfgs", start="long"), "dense"),
+    "self-scaled broyden, long": (lp.Rule(start="long"), "dense"),
+    "bfgs, long": (lp.Rule(update="bfgs", start="long"), "dense"),
+}
+SIZES = ((1, 3), (4, 10), (11, 50), (51, 500))
+"""Problems of so many variables stand together."""
+
+
+@functools.cache
+def num_variables(name: str) -> int:
+    """The n of a problem."""
+    return trees.size(get_problem(name).x0)
+
+
+def figure(areas: dict[str, list[float]], path: Path) -> None:
+    """The area under the curve of each variant, by size."""
+    fig = Figure(figsize=(7, 4), layout="constrained")
+    ax = fig.subplots()
+    for i, (label, values) in enumerate(areas.items()):
+        ax.plot(range(len(values)), values, marker="os^vDP*X"[i], label=label)
+    ax.set_xticks(range(len(SIZES)), [f"{low} to {high}" for low, high in SIZES])
+    ax.set(xlabel="variables", ylabel="area under solved against log evaluations")
+    ax.legend(fontsize=7)
+    fig.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    budget = int(sys.argv[1]) if sys.argv[1:] else 300
+    names = development(2, 500)
+    by_variant = {
+        label: run(
+            names,
+            [policy],
+            Path(f"runs/research/dense-{budget}") / label,
+            num_evals=budget,
+            memory_size=memory_size,
+            num_starts=4,
+        )
+        for label, (policy, memory_size) in VARIANTS.items()
+    }
+    keys = list(next(iter(by_variant.values())))
+    results = {key: np.concatenate([r[key] for r in by_variant.values()]) for key in keys}
+    areas: dict[str, list[float]] = {label: [] for label in VARIANTS}
+    for low, high in SIZES:
+        chosen = {k: v for k, v in results.items() if low <= num_variables(k.split("/")[0]) <= high}
+        rows = table(chosen, list(VARIANTS))
+        print(f"{low} to {high} variables, {len(chosen)} runs, {budget} evaluations")
+        print_table(rows)
+        for label, area, _, _ in rows:
+            areas[label].append(area)
+    figure(areas, Path(f"docs/research/figures/dense-{budget}.png"))
