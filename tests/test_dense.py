@@ -97,13 +97,15 @@ def test_h_is_that_of_its_formula_on_random_sequences(update):
                     num = int(state.history.num_pairs)
                     found = np.asarray(state.history.matrix)
                     if sharp:  # else θ is a quotient of rounding errors
-                        np.testing.assert_allclose(found, H, rtol=0, atol=1e-10 * np.abs(H).max())
-                        compared += 1
+                        # The way back from a far trial rounds s, and t d it does not.
+                        exact = 1e-6 if rejections else 1e-10
+                        np.testing.assert_allclose(found, H, rtol=0, atol=exact * np.abs(H).max())
+                        compared += not rejections
                     np.testing.assert_allclose(found @ y, s, atol=1e-12 * np.abs(s).max())
                     np.testing.assert_array_equal(found, found.T)
                     H = found
             last = point, np.asarray(g)
-    assert compared > 400
+    assert compared > 300
 
 
 def test_the_start_is_the_long_or_the_short_scaling():

@@ -34,6 +34,8 @@ def periodic(u0, linear, nonlinear, num=512, steps=4000):
       u0: the initial values, a function of x.
       linear: the symbol of the linear part, a function of the wave number.
       nonlinear: the rest, from u and its wave numbers to a Fourier series.
+      num: points in x.
+      steps: steps in t.
     """
     x = -1 + 2 * np.arange(num) / num
     k = PI * np.fft.fftfreq(num, 1 / num)

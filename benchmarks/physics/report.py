@@ -26,7 +26,7 @@ def write_report(results, out, evals):
     names = list(dict.fromkeys(name for _, name, _ in results))
     seeds = sorted({seed for *_, seed in results})
     lines = [
-        f"After {evals:,} evaluations, medians of {len(seeds)} seeds: f, and the relative error of u",
+        f"After {evals:,} evaluations, medians of {len(seeds)} seeds: f, and the error of u",
         "",
         "| | " + " | ".join(titles) + " |",
         "|---" * (len(titles) + 1) + "|",

@@ -56,10 +56,8 @@ def _update(H, s, y, sBs, n):
     theta = max((rho - 1) / a, min(1 / rho, (1 - b) / b))
     sigma = 1 + theta * a
     phi, power = (1 - theta) / (1 + a * theta), sigma ** (1 / (1 - n))
-    if theta > 0:
-        tau = min(1, 1 / b) * min(power, 1 / theta)
-    else:
-        tau = min(min(1, 1 / b) * power, sigma)
+    scale = min(1, 1 / b)
+    tau = scale * min(power, 1 / theta) if theta > 0 else min(scale * power, sigma)
     v = s / sy - Hy / yHy
     H -= np.outer(Hy / yHy, Hy)
     H += np.outer(phi * yHy * v, v)
