@@ -30,13 +30,14 @@ def test_each_snippet_runs_alone(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "my_policy.safetensors").is_file()
 
 
-def test_snippets_of_the_page_on_minimize():
+@pytest.mark.parametrize(("page", "number"), [("minimize.md", 4), ("dense.md", 2)])
+def test_snippets_of_a_page(page, number):
     """One after the other, with the assertions that they make."""
-    snippets = snippets_of(MINIMIZE)
-    assert len(snippets) == 4
+    snippets = snippets_of(ROOT / "docs" / page)
+    assert len(snippets) == number
     namespace = {}
     for snippet in snippets:
-        exec(compile(snippet, "minimize.md", "exec"), namespace)
+        exec(compile(snippet, page, "exec"), namespace)
 
 
 def test_the_page_on_minimize_has_each_status_in_the_order_in_which_they_count():
