@@ -39,14 +39,15 @@ class Guard(NamedTuple):
       least: the least share of a rejected step that is tried next.
       most: the greatest share.
       first_least: `least` of the first step, whose length is a guess.
-      first_decrease: `decrease` of the first step.
+      first_decrease: `decrease` of the first step; None is 0.1 with a dense H, which never forgets
+        the pair of a bad first point, else as `decrease`.
     """
 
     decrease: Any = 1e-4
     least: Any = 0.1
     most: Any = 0.5
     first_least: Any = 1e-3
-    first_decrease: Any = 0.1
+    first_decrease: Any = None
 
 
 class Trial(NamedTuple):
@@ -86,8 +87,10 @@ def judge(
     smooth = trial.end_slope <= jnp.abs(trial.start_slope)
     accepted, next_share = smooth, _secant(trial.start_slope, trial.end_slope)
     if trial.value is not None:
-        share = jnp.where(first, guard.first_decrease, guard.decrease)
-        by_value = _low_enough(share, trial, trial.value, values, smooth)
+        decrease = guard.decrease
+        if guard.first_decrease is not None:
+            decrease = jnp.where(first, guard.first_decrease, decrease)
+        by_value = _low_enough(decrease, trial, trial.value, values, smooth)
         rise = trial.value - values.last[0]
         at_cubic = _cubic(rise, trial.start_slope, trial.end_slope)
         known = values.known > 0

@@ -15,6 +15,9 @@ from jax_lbfgs_pi.trees import Params
 
 DEFAULT_GUARD = Guard()
 
+FIRST_DECREASE = 0.1
+"""Of a dense H, see `Guard`."""
+
 MemorySize = SupportsIndex | str | Dense | None
 """A number of pairs, "dense" or a `Dense` for a matrix, or None for a number by n."""
 
@@ -72,6 +75,8 @@ def scale_by_lbfgs_pi(
     if policy is None and isinstance(size, Dense):
         policy = "rule"  # the learned ones know windows
     step_policy = as_policy(policy)
+    if isinstance(size, Dense) and guard is not None and guard.first_decrease is None:
+        guard = guard._replace(first_decrease=FIRST_DECREASE)
 
     def init(params: Params) -> ScaleByLBFGSPiState:
         return init_state(step_policy, params, size)
