@@ -53,7 +53,8 @@ def test_an_update_writes_in_place_alone_and_in_a_loop(params, guard, m):
     # takes that of the last point, which the way back still has to read.
     kept = 1 if guard is None else 2
     assert vectors_beside_the_state(tx.update, (1,), params, state, params) < limit + kept
-    assert vectors_beside_the_state(loop, (0, 1), params, state) < limit
+    more = 1 if jax.__version_info__ >= (0, 11) else 0  # later versions keep x of the turn before
+    assert vectors_beside_the_state(loop, (0, 1), params, state) < limit + more
 
 
 def test_state_is_2m_plus_2_vectors_and_little_else():

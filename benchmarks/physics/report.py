@@ -1,5 +1,7 @@
 """Table and figure of the races on the seven equations."""
 
+import sys
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -26,7 +28,7 @@ def write_report(results, out, evals):
     names = list(dict.fromkeys(name for _, name, _ in results))
     seeds = sorted({seed for *_, seed in results})
     lines = [
-        f"After {evals:,} evaluations, medians of {len(seeds)} seeds: f, and the error of u",
+        f"After {evals:,} evaluations, medians over {len(seeds)} starts: f, and the error of u",
         "",
         "| | " + " | ".join(titles) + " |",
         "|---" * (len(titles) + 1) + "|",
@@ -57,9 +59,11 @@ def write_report(results, out, evals):
                     level = theirs.best[-1]
                     own = first_at(level, theirs, axis)
                     shares.append(first_at(level, ours, axis) / own)
-                cells.append(f"{np.median(shares):.2f}")
+                share = np.median(shares)
+                cells.append(f"{share:.2f}" if np.isfinite(share) else "not reached")
             lines.append(f"| {axis} | " + " | ".join(cells) + " |")
-    lines += ["", str(provenance())]
+    told = provenance() | {"command": "python -m benchmarks.physics " + " ".join(sys.argv[1:])}
+    lines += ["", str(told)]
     write_atomically(out / "report.md", "\n".join(lines) + "\n")
     rows = -(-len(titles) // 4)
     figure = Figure(figsize=(14, 3.2 * rows), layout="constrained")
