@@ -45,10 +45,10 @@ def scale_by_lbfgs_pi(
 
     Args:
       policy: a `StepPolicy`, a function from `InnerProducts` to a scalar (the paper's `Policy` is
-        one), or the name of a shipped one; None is the best of these.
+        one), or the name of a shipped one; None is the best of these, with a dense H the rule.
       memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
-        above. "dense" keeps H as a matrix, n² numbers (`Dense` has a limit): the best for few
-        variables, and for long runs of some thousands.
+        above. "dense" keeps H as a matrix, n² numbers (`Dense` has a limit), for long runs of up
+        to some thousands of variables.
       first_step: the length of the first step, in the units of x; None leaves it to the policy. May
         be traced.
       max_step: the greatest length of a step, likewise; None for no limit.
@@ -60,7 +60,8 @@ def scale_by_lbfgs_pi(
 
     Raises:
       ValueError: for `memory_size < 1`, a length that is not positive, or an unknown policy; from
-        `update` if `params` is None, or if gradients and parameters differ in structure or shape.
+        `init` for a dense H above its limit; from `update` if `params` is None, or if gradients and
+        parameters differ in structure or shape.
       TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
     """
     size = _as_memory_size(memory_size)

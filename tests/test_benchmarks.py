@@ -158,6 +158,7 @@ def test_the_floor_reads_twice_writes_thrice_and_allocates_nothing():
         np.testing.assert_allclose(vector, np.full(n, value))
 
 
+@pytest.mark.slow
 def test_step_part_has_a_table_of_80_columns_and_figures(monkeypatch, tmp_path):
     sizes = step.Sizes((10,), ((1, 2),), (2,), (10,), (1, 2), budget=0.0)
     monkeypatch.setattr(step, "QUICK", sizes)

@@ -414,6 +414,7 @@ def test_more_tasks_add_to_a_race(command, tmp_path):
             assert first[key] == second[key]
 
 
+@pytest.mark.slow
 def test_all_competitors_by_default_and_own_targets(command, tmp_path):
     status, out, _ = command(
         "race", "--dataset", "quadratic", "--tasks", 1, "--max-iters", 3, "--split", "dev",

@@ -66,7 +66,7 @@ def loop(policy, p, num_steps, compiled):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("dtypes", STARTS)
+@pytest.mark.parametrize("dtypes", ["float64", pytest.param("mixed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MODES)
 def test_the_transformation_under(name, dtypes, policy):
     p = start(*STARTS[dtypes])

@@ -140,6 +140,7 @@ def test_apply_if_finite_skips_a_bad_gradient_and_its_trace_in_the_state():
     jax.tree.map(np.testing.assert_array_equal, after.inner_state, state.inner_state)
 
 
+@pytest.mark.slow
 def test_multi_steps_equals_full_batch():
     """Gradients accumulated over three thirds are the gradient of the whole."""
     parts = [1.0, 2.0, 3.0]

@@ -95,8 +95,9 @@ class Rule:
         gamma = jnp.minimum(seen.long_scaling(), cap * short)
         most = seen.memory_size if self.num_pairs is None else self.num_pairs
         num_pairs = jnp.asarray(most, gamma.dtype)
-        if not seen.has_window():
-            gamma = short if self.start == "short" else seen.long_scaling()
+        if seen.has_window():
+            return Scaling(gamma, num_pairs), RuleMemory(cap)
+        gamma = short if self.start == "short" else seen.long_scaling()
         tau, phi = self._scaled_update(seen, gamma)
         return Scaling(gamma, num_pairs, tau, phi), RuleMemory(cap)
 
