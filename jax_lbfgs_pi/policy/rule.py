@@ -123,6 +123,8 @@ class Rule:
         )
         secant = 1.0 / jnp.maximum(1.0 - r, 1.0 / longest)
         t = jnp.where(r > least, secant, 1.0)
+        if not seen.has_window():
+            t = jnp.minimum(t, _for_the_same_fall(seen, products))
         limit = growth * linalg.root(seen.last_ss / _positive(products.dd))
         t = jnp.where(seen.last_ss > 0, jnp.minimum(t, limit), first_step_size(seen, products))
         return t.astype(products.dd.dtype), memory
@@ -138,3 +140,15 @@ def first_step_size(seen: Observation, products: InnerProducts) -> Float[Array, 
 
 def _positive(x: Array) -> Array:
     return jnp.where(x > 0, x, 1.0)
+
+
+def _for_the_same_fall(seen: Observation, products: InnerProducts) -> Float[Array, ""]:
+    """The t at which f falls as far as in the last step, if it is a parabola along d.
+
+    Nocedal & Wright 2006, (3.60), the first trial of their line search; infinite where f is unknown
+    or has not fallen by more than rounding. A self-scaled H is as a rule too large.
+    """
+    fall = seen.prev_value - seen.value
+    rounding = 10.0 * jnp.finfo(fall.dtype).eps * jnp.abs(seen.value)
+    known = seen.has_values & (fall > rounding) & (products.dg < 0)
+    return jnp.where(known, 2.02 * fall / _positive(-products.dg), jnp.inf)
