@@ -52,7 +52,6 @@ def own_tests():
 def as_optax_runs_them(monkeypatch):
     """In single precision, with our optimizer among optax's."""
     monkeypatch.setattr(alias, "lbfgs_pi", lp.lbfgs_pi, raising=False)
-
     jax.config.update("jax_enable_x64", False)  # no context, which would win over optax's own
     with jax.numpy_rank_promotion("allow"):
         yield

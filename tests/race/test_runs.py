@@ -7,29 +7,14 @@ import numpy as np
 import pytest
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.baselines import baselines, policy_competitor
+from jax_lbfgs_pi.baselines import policy_competitor
 from jax_lbfgs_pi.evaluation import (
     Run,
-    Target,
     load_results,
     race,
 )
 from tests import oracles
-
-BASELINES = baselines()
-
-PI = "L-BFGS-π"
-GRAD = Target("grad_norm", 1e-3)
-
-
-@pytest.fixture(scope="module")
-def tasks():
-    return lp.get_tasks("quadratic", "dev", num_tasks=3)
-
-
-def competitors(*names):
-    return [policy_competitor(PI, lp.cosine_policy()), *(BASELINES[name] for name in names)]
-
+from tests.race.helpers import BASELINES, PI, competitors
 
 FIELDS = [field.name for field in dataclasses.fields(Run)]
 
@@ -46,11 +31,6 @@ def assert_same(a, b, *, but=()):
 
 
 # --- a race ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def raced(tasks):
-    return race(tasks, competitors("L-BFGS-B", "ADAM", "L-BFGS-BTLS"), max_iters=60, tol=1e-2)
 
 
 def plain_quadratic(tasks, i):

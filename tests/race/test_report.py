@@ -10,7 +10,6 @@ import pytest
 from rich.console import Console
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.baselines import baselines, policy_competitor
 from jax_lbfgs_pi.evaluation import (
     Target,
     advantage,
@@ -20,7 +19,6 @@ from jax_lbfgs_pi.evaluation import (
     first_hits,
     loss_curve,
     markdown,
-    race,
     rich_tables,
     save_figure,
     summarize,
@@ -35,25 +33,9 @@ from jax_lbfgs_pi.evaluation.statistics import (
     tied,
 )
 from tests.hand_made import make_run
+from tests.race.helpers import BASELINES, PI
 
-BASELINES = baselines()
-
-PI = "L-BFGS-π"
 GRAD = Target("grad_norm", 1e-3)
-
-
-@pytest.fixture(scope="module")
-def tasks():
-    return lp.get_tasks("quadratic", "dev", num_tasks=3)
-
-
-def competitors(*names):
-    return [policy_competitor(PI, lp.cosine_policy()), *(BASELINES[name] for name in names)]
-
-
-@pytest.fixture(scope="module")
-def raced(tasks):
-    return race(tasks, competitors("L-BFGS-B", "ADAM", "L-BFGS-BTLS"), max_iters=60, tol=1e-2)
 
 
 # --- statistics, on runs made by hand -------------------------------------------------------------
