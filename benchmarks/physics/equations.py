@@ -4,6 +4,7 @@ Boundary and initial values are built into the fields where that is possible, as
 do; what is left of them is a term of the loss.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def poisson_field(params, p):
 
 def poisson_loss(params, p):
     """-Δu = q."""
-    u = lambda p: poisson_field(params, p)  # noqa: E731
+    u = functools.partial(poisson_field, params)
     x, y = p[:, 0], p[:, 1]
     q = 5 * PI**2 * jnp.sin(2 * PI * x) * jnp.sin(PI * y)
     q += 5 * PI**2 * jnp.sin(PI * x) * jnp.sin(3 * PI * y)
@@ -88,7 +89,7 @@ def helmholtz_field(params, p):
 
 def helmholtz_loss(params, p):
     """Δu + u = q on [-1, 1]² (Wang, Teng & Perdikaris 2021)."""
-    u = lambda p: helmholtz_field(params, p)  # noqa: E731
+    u = functools.partial(helmholtz_field, params)
     q = (1 - 17 * PI**2) * helmholtz_solution(p)
     return squares(derivatives(u, p, 0, 2)[2] + derivatives(u, p, 1, 2)[2] + u(p) - q)
 
@@ -103,7 +104,7 @@ def burgers_field(params, p):
 
 def burgers_loss(params, p):
     """∂u/∂t + u ∂u/∂x = ν ∂²u/∂x², ν = 0.01/π (Raissi, Perdikaris & Karniadakis 2019)."""
-    u = lambda p: burgers_field(params, p)  # noqa: E731
+    u = functools.partial(burgers_field, params)
     _, u_t = derivatives(u, p, 0, 1)
     u, u_x, u_xx = derivatives(u, p, 1, 2)
     return squares(u_t + u * u_x - 0.01 / PI * u_xx)
@@ -123,7 +124,7 @@ def allen_cahn_field(params, p):
 
 def allen_cahn_loss(params, p):
     """∂u/∂t = 1e-4 ∂²u/∂x² + 5 (u - u³), periodic (Raissi, Perdikaris & Karniadakis 2019)."""
-    u = lambda p: allen_cahn_field(params, p)  # noqa: E731
+    u = functools.partial(allen_cahn_field, params)
     _, u_t = derivatives(u, p, 0, 1)
     u, _, u_xx = derivatives(u, p, 1, 2)
     return squares(u_t - 1e-4 * u_xx - 5 * (u - u**3))
@@ -136,7 +137,7 @@ def kdv_field(params, p):
 
 def kdv_loss(params, p):
     """∂u/∂t + u ∂u/∂x + 0.0025 ∂³u/∂x³ = 0, periodic (Raissi, Perdikaris & Karniadakis 2019)."""
-    u = lambda p: kdv_field(params, p)  # noqa: E731
+    u = functools.partial(kdv_field, params)
     _, u_t = derivatives(u, p, 0, 1)
     u, u_x, _, u_xxx = derivatives(u, p, 1, 3)
     return squares(u_t + u * u_x + 0.0025 * u_xxx)
@@ -155,7 +156,7 @@ def wave_field(params, p):
 
 def wave_loss(params, p):
     """∂²u/∂t² = 4 ∂²u/∂x² (Wang, Yu & Perdikaris 2022)."""
-    u = lambda p: wave_field(params, p)  # noqa: E731
+    u = functools.partial(wave_field, params)
     return squares(derivatives(u, p, 0, 2)[2] - 4 * derivatives(u, p, 1, 2)[2])
 
 
@@ -173,7 +174,7 @@ def cavity_fields(params, p):
 
 def cavity_loss(params, points):
     """A cavity whose lid moves at 16 x² (1 - x)², stationary, in stream function and vorticity."""
-    u = lambda p: cavity_fields(params, p)  # noqa: E731
+    u = functools.partial(cavity_fields, params)
     p = points["inside"]
     (_, _), (psi_x, w_x), (psi_xx, w_xx) = derivatives(u, p, 0, 2)
     (_, omega), (psi_y, w_y), (psi_yy, w_yy) = derivatives(u, p, 1, 2)

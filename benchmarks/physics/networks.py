@@ -33,7 +33,9 @@ def derivatives(u, points, axis, order):
 
         return extended
 
-    result = lambda p: (u(p),)  # noqa: E731
+    def result(p):
+        return (u(p),)
+
     for _ in range(order):
         result = with_one_more(result)
     return result(points)

@@ -14,9 +14,8 @@ from threadpoolctl import threadpool_limits
 
 import jax_lbfgs_pi as lp
 from benchmarks.physics.zoom_broyden import minimize as zoom_broyden
+from jax_lbfgs_pi.evaluation.race import compile_loop
 from jax_lbfgs_pi.loop import make_loop
-
-CHUNK = 25
 
 
 class Run(NamedTuple):
@@ -38,8 +37,8 @@ class Run(NamedTuple):
 def in_jax(make):
     """An optax optimizer, in a compiled loop that stops between chunks to look at the clock."""
 
-    def run(loss, points, x0, max_evals):
-        def loop_of(points):
+    def solve(loss, points, x0, max_evals):
+        def loop(points):
             return make_loop(
                 make(),
                 lambda x: loss(x, points),
@@ -49,32 +48,18 @@ def in_jax(make):
                 retreats=True,
             )
 
-        start = jax.jit(lambda x, points: loop_of(points).init(x))
+        compiled = compile_loop(loop)
+        compiled(points, x0, 0)
+        state, run = compiled(points, x0, max_evals)
+        params = np.asarray(ravel_pytree(state.best.params)[0])
+        return Run(run.num_evals, least_so_far(run.value), run.seconds, params)
 
-        def some(state, points, until):
-            loop = loop_of(points)
-            more = lambda s: loop.running(s) & (s.turn < until)  # noqa: E731
-            return jax.lax.while_loop(more, loop.body, state)
+    return solve
 
-        some = jax.jit(some, donate_argnums=0)
-        jax.block_until_ready(some(start(x0, points), points, 0))
-        state, clock = start(x0, points), [0.0]
-        evals, until = [0], 0
-        began = time.perf_counter()
-        while int(state.status) == lp.Status.RUNNING and until <= max_evals:
-            until += CHUNK
-            state = jax.block_until_ready(some(state, points, until))
-            clock.append(time.perf_counter() - began)
-            evals.append(int(state.num_evals))
-        past = jax.device_get(state.trajectory)
-        last = int(state.num_iters) + 1
-        known = np.asarray(past.num_evals)[:last]
-        values = np.asarray(past.value)[:last]
-        best = np.minimum.accumulate(np.where(np.isfinite(values), values, np.inf))
-        seconds = np.interp(known, evals, clock)
-        return Run(known, best, seconds, np.asarray(ravel_pytree(state.best.params)[0]))
 
-    return run
+def least_so_far(values):
+    """The least finite value up to each."""
+    return np.minimum.accumulate(np.where(np.isfinite(values), values, np.inf))
 
 
 class _Spent(Exception):
@@ -104,9 +89,8 @@ def on_host(solve):
 
         with threadpool_limits(1, "blas"), contextlib.suppress(_Spent):
             solve(value_and_grad, np.asarray(flat))
-        known = np.array(values)
-        least = np.minimum.accumulate(np.where(np.isfinite(known), known, np.inf))
-        return Run(np.arange(1, len(known) + 1), least, np.array(clock), best[1])
+        evals = np.arange(1, len(values) + 1)
+        return Run(evals, least_so_far(np.array(values)), np.array(clock), best[1])
 
     return run
 

@@ -9,6 +9,7 @@ from benchmarks.physics.optimizers import OURS, SEARCHED
 from jax_lbfgs_pi.cli.common import provenance
 from jax_lbfgs_pi.evaluation import save_figure
 from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.reproduce.tables import Table, markdown
 
 
 def middle(values):
@@ -22,49 +23,52 @@ def first_at(level, run, axis):
     return float(getattr(run, axis)[hits[0]]) if len(hits) else np.inf
 
 
+def ends(results, names, titles, seeds, evals):
+    """F and the error of the solution, for each optimizer and equation."""
+
+    def cell(name, title):
+        columns = zip(*((run.best[-1], error) for run, error in
+                        (results[title, name, seed] for seed in seeds)), strict=True)  # fmt: skip
+        return "{:.0e}, {:.0e}".format(*map(middle, columns))
+
+    caption = f"After {evals:,} evaluations, medians over {len(seeds)} starts: f, error of u"
+    rows = [[name, *(cell(name, title) for title in titles)] for name in names]
+    return Table(caption, ["", *titles], rows)
+
+
+def shares(results, titles, seeds):
+    """What share of the searched optimizer's evaluations and seconds ours takes to its last f."""
+
+    def cell(axis, title):
+        found = []
+        for seed in seeds:
+            theirs, ours = (results[title, name, seed][0] for name in (SEARCHED, OURS))
+            level = theirs.best[-1]
+            found.append(first_at(level, ours, axis) / first_at(level, theirs, axis))
+        share = np.median(found)
+        return f"{share:.2f}" if np.isfinite(share) else "not reached"
+
+    caption = f"Until f is what {SEARCHED} ends with: shares of its evaluations, seconds"
+    rows = [[axis, *(cell(axis, title) for title in titles)] for axis in ("evals", "seconds")]
+    return Table(caption, ["", *titles], rows)
+
+
 def write_report(results, out, evals):
     """`report.md` and `losses.png`."""
     titles = list(dict.fromkeys(title for title, _, _ in results))
     names = list(dict.fromkeys(name for _, name, _ in results))
     seeds = sorted({seed for *_, seed in results})
-    lines = [
-        f"After {evals:,} evaluations, medians over {len(seeds)} starts: f, and the error of u",
-        "",
-        "| | " + " | ".join(titles) + " |",
-        "|---" * (len(titles) + 1) + "|",
-    ]
-    for name in names:
-        cells = []
-        for title in titles:
-            runs = [results[title, name, seed] for seed in seeds if (title, name, seed) in results]
-            f, error = (
-                middle(column)
-                for column in zip(*((run.best[-1], error) for run, error in runs), strict=True)
-            )
-            cells.append(f"{f:.0e}, {error:.0e}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    tables = [ends(results, names, titles, seeds, evals)]
     if {OURS, SEARCHED} <= set(names):
-        lines += [
-            "",
-            f"Until f is what {SEARCHED} ends with: shares of its evaluations, seconds",
-            "",
-        ]
-        lines += ["| | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
-        for axis in ("evals", "seconds"):
-            cells = []
-            for title in titles:
-                shares = []
-                for seed in seeds:
-                    theirs, ours = (results[title, name, seed][0] for name in (SEARCHED, OURS))
-                    level = theirs.best[-1]
-                    own = first_at(level, theirs, axis)
-                    shares.append(first_at(level, ours, axis) / own)
-                share = np.median(shares)
-                cells.append(f"{share:.2f}" if np.isfinite(share) else "not reached")
-            lines.append(f"| {axis} | " + " | ".join(cells) + " |")
+        tables.append(shares(results, titles, seeds))
     told = provenance() | {"command": "python -m benchmarks.physics " + " ".join(sys.argv[1:])}
-    lines += ["", str(told)]
-    write_atomically(out / "report.md", "\n".join(lines) + "\n")
+    text = "\n".join([*map(markdown, tables), f"{told}\n"])
+    write_atomically(out / "report.md", text)
+    draw(results, names, titles, seeds, out / "losses.png")
+
+
+def draw(results, names, titles, seeds, path):
+    """F against evaluations, an equation each."""
     rows = -(-len(titles) // 4)
     figure = Figure(figsize=(14, 3.2 * rows), layout="constrained")
     axes = figure.subplots(rows, 4, squeeze=False)
@@ -78,4 +82,4 @@ def write_report(results, out, evals):
     for ax in axes.flat[len(titles) :]:
         ax.axis("off")
     axes.flat[0].legend(fontsize=7)
-    save_figure(figure, out / "losses.png")
+    save_figure(figure, path)

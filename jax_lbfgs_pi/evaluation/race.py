@@ -28,17 +28,16 @@ Results = list[dict[str, Run]]
 """For each task, its runs by the competitors' names."""
 
 
-def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float) -> Runner:
-    tx = competitor.make()
+def compile_loop(loop: Callable[[Any], Loop]) -> Callable[[Any, Any, int], tuple[LoopState, Run]]:
+    """A loop that runs in chunks of iterations, between which it looks at the clock.
 
-    def loop(data: Any) -> Loop:
-        return make_loop(
-            tx,
-            lambda params: tasks.task.loss(params, data),
-            max_iters=max_iters,
-            stopping=Stopping(gtol=tol, patience=None),
-            retreats=competitor.retreats,
-        )
+    Args:
+      loop: from a task's data to the loop on it.
+
+    Returns:
+      A function of the data, the starting point and the number of iterations to the loop's last
+      state and its run.
+    """
 
     def advance(state: LoopState, data: Any, until: int) -> LoopState:
         parts = loop(data)
@@ -46,16 +45,16 @@ def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float)
 
     # The starting point stands twice in the state, and is the caller's: copies can be donated.
     start = jax.jit(lambda data, x0: jax.tree.map(jax.numpy.copy, loop(data).init(x0)))
-    return functools.partial(_run, start, jax.jit(advance, donate_argnums=0))
+    return functools.partial(_in_chunks, start, jax.jit(advance, donate_argnums=0))
 
 
-def _run(
+def _in_chunks(
     start: Callable[[Any, Any], LoopState],
     advance: Callable[[LoopState, Any, int], LoopState],
     data: Any,
     x0: Any,
     max_iters: int,
-) -> Run:
+) -> tuple[LoopState, Run]:
     state = jax.block_until_ready(start(data, x0))
     evals, clock = [0], [0.0]
     began = time.perf_counter()
@@ -69,7 +68,23 @@ def _run(
     past = jax.device_get(state.trajectory)
     trajectory = {name: np.asarray(leaf)[:length] for name, leaf in past._asdict().items()}
     seconds = np.asarray(np.interp(trajectory["num_evals"], evals, clock))
-    return Run(**trajectory, seconds=seconds, status=int(state.status))
+    return state, Run(**trajectory, seconds=seconds, status=int(state.status))
+
+
+def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float) -> Runner:
+    tx = competitor.make()
+
+    def loop(data: Any) -> Loop:
+        return make_loop(
+            tx,
+            lambda params: tasks.task.loss(params, data),
+            max_iters=max_iters,
+            stopping=Stopping(gtol=tol, patience=None),
+            retreats=competitor.retreats,
+        )
+
+    run = compile_loop(loop)
+    return lambda data, x0, max_iters: run(data, x0, max_iters)[1]
 
 
 def make_runner(tasks: TaskSet, *, max_iters: int, tol: float) -> Callable[[int, Competitor], Run]:
