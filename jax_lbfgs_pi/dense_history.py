@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
@@ -40,7 +39,7 @@ def init_dense(params: Params, dense: Dense) -> DenseHistory:
     Raises:
       ValueError: if H were larger than its limit.
     """
-    n, dtype = trees.size(params), trees.scalar_dtype(jax.tree.map(jnp.asarray, params))
+    n, dtype = trees.size(params), trees.scalar_dtype(params)
     size = n * n * dtype.itemsize / 1e9
     if size > dense.limit_gb:
         raise ValueError(

@@ -76,7 +76,7 @@ def init_state(
     else:
         m = default_memory_size(params) if memory_size is None else memory_size
         history = init_history(params, m)
-    dtype = trees.scalar_dtype(jax.tree.map(jnp.asarray, params))
+    dtype = trees.scalar_dtype(params)
 
     def zero(dtype: Any = dtype) -> jax.Array:
         return jnp.zeros((), dtype)

@@ -30,9 +30,10 @@ def zeros_like(leaf: Any, rows: int | None = None) -> Array:
 
 
 def of_arrays(params: Params) -> Params:
-    """`params` with zeros in place of leaves of which only shape and dtype are given."""
+    """`params` as arrays: zeros where only shape and dtype are given."""
     return jax.tree.map(
-        lambda x: jnp.zeros_like(x) if isinstance(x, jax.ShapeDtypeStruct) else x, params
+        lambda x: jnp.zeros_like(x) if isinstance(x, jax.ShapeDtypeStruct) else jnp.asarray(x),
+        params,
     )
 
 

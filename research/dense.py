@@ -3,7 +3,6 @@
 python -m research.dense [BUDGET]
 """
 
-import functools
 import sys
 from pathlib import Path
 
@@ -16,9 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.suite import get_problem
-from research.lanes import development, print_table, run, table
+from research.lanes import development, num_variables, print_table, run, table
 
 GENERAL = lp.load_policy("general")
 VARIANTS = {
@@ -33,12 +30,6 @@ VARIANTS = {
 }
 SIZES = ((1, 3), (4, 10), (11, 50), (51, 500))
 """Problems of so many variables stand together."""
-
-
-@functools.cache
-def num_variables(name: str) -> int:
-    """The n of a problem."""
-    return trees.size(get_problem(name).x0)
 
 
 def figure(areas: dict[str, list[float]], path: Path) -> None:

@@ -46,6 +46,12 @@ def _curves(
     return jax.jit(lanes)
 
 
+@functools.cache
+def num_variables(name: str) -> int:
+    """The n of a problem."""
+    return trees.size(get_problem(name).x0)
+
+
 def development(per_kind: int, max_variables: int = 20_000) -> list[str]:
     """The first problems of each development kind."""
     return first_of_each_kind("development", max_variables, per_kind)

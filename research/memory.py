@@ -3,7 +3,6 @@
 python -m research.memory [POLICY]
 """
 
-import functools
 import sys
 from pathlib import Path
 
@@ -15,20 +14,12 @@ jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.policy import General, Rule
-from jax_lbfgs_pi.suite import get_problem
-from research.lanes import development, print_table, run, table
+from research.lanes import development, num_variables, print_table, run, table
 
 MEMORIES = (3, 5, 7, 10, 14, 20, 30)
 SIZES = ((1, 10), (11, 100), (101, 3000))
 """Problems of so many variables stand together."""
-
-
-@functools.cache
-def num_variables(name: str) -> int:
-    """The n of a problem."""
-    return trees.size(get_problem(name).x0)
 
 
 def figure(areas: dict[str, list[float]], path: Path) -> None:
