@@ -7,7 +7,8 @@ Stefanou & Pons (2025) and Kiyani et al. (2025): with `b = sᵀBs / sᵀy`, `h =
     H₊ = (H - Hy yᵀH / yᵀHy + φ yᵀHy v vᵀ) / τ + s sᵀ / sᵀy,
 
 where a policy answers τ and φ. τ = φ = 1 is BFGS. A step reads H twice and writes it once: for H g,
-and for H₊; the direction -H₊ g is a combination of vectors that are known by then.
+and for H₊. H y is the change of H g, and no less exact than y, which is the change of g; the
+direction -H₊ g is a combination of vectors that are known by then.
 """
 
 from typing import NamedTuple
@@ -70,15 +71,13 @@ class Updating(NamedTuple):
         vg = per_sy * new.gs - per_yhy * ghy
         vg, ghy, gs = (jnp.where(stored, x, 0.0) for x in (vg, ghy, new.gs))
         c_hy, c_v = -scale * per_yhy, jnp.where(stored, scale * phi * yhy, 0.0)
-        way = -(scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (per_sy * gs) * s)
-        dg, dy = linalg.vdots((way, g), (way, y))
+        way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (per_sy * gs) * s
+        wg, wy = linalg.vdots((way, g), (way, y))
         # As above: down the gradient, and H is begun anew.
-        lost = accepted & ~(dg < 0) & (new.gg > 0)
-        down = -scaling.gamma * g
-        way, dg, dy = (
-            jnp.where(lost, down, way),
-            jnp.where(lost, -scaling.gamma * new.gg, dg),
-            jnp.where(lost, -scaling.gamma * new.gy, dy),
+        lost = accepted & ~(wg > 0) & (new.gg > 0)
+        way, wg, wy = (
+            jnp.where(lost, scaling.gamma * down, other)
+            for down, other in ((g, way), (new.gg, wg), (new.gy, wy))
         )
         changes = stored & ~lost
         matrix = linalg.symmetric_update(
@@ -91,9 +90,10 @@ class Updating(NamedTuple):
             ),
         )
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes
-        updated = DenseHistory(matrix, num_pairs.astype(jnp.int32))
-        d, no_window = linalg.unravel(way, new.grads), jnp.zeros((2, 0), g.dtype)
-        return Direction(d, dg, dy, updated, no_window)
+        way = jnp.where(accepted, way, history.way)
+        updated = DenseHistory(matrix, way, num_pairs.astype(jnp.int32))
+        d, no_window = linalg.unravel(-way, new.grads), jnp.zeros((2, 0), g.dtype)
+        return Direction(d, -wg, -wy, updated, no_window)
 
 
 class Reading(NamedTuple):
@@ -151,5 +151,5 @@ def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
         linalg.ravel(tree, dtype) for tree in (grads, state.prev_grads, params, state.prev_params)
     )
     y = g - prev_g
-    hg, hy = (linalg.symmetric_product(history.matrix, v) for v in (g, y))
-    return Reading(g, y, x - prev_x, hg, hy, history.num_pairs > 0)
+    hg = linalg.symmetric_product(history.matrix, g)
+    return Reading(g, y, x - prev_x, hg, hg - history.way, history.num_pairs > 0)

@@ -26,10 +26,12 @@ class DenseHistory(NamedTuple):
 
     Attributes:
       matrix: H, shape `(n, n)`; means nothing while there is no pair.
+      way: H g at the last accepted point, -d there; likewise.
       num_pairs: pairs since H was last begun, an int32 scalar.
     """
 
     matrix: Float[Array, "n n"]
+    way: Float[Array, " n"]
     num_pairs: Int[Array, ""]
 
 
@@ -47,4 +49,4 @@ def init_dense(params: Params, dense: Dense) -> DenseHistory:
             f"{dense.limit_gb:g} GB: use a number of pairs as memory_size, or raise the limit with "
             f"memory_size=Dense(limit_gb=...)."
         )
-    return DenseHistory(jnp.zeros((n, n), dtype), jnp.zeros((), jnp.int32))
+    return DenseHistory(jnp.zeros((n, n), dtype), jnp.zeros(n, dtype), jnp.zeros((), jnp.int32))

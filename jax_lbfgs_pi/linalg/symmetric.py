@@ -5,11 +5,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-# Measured on two CPU cores.
-SMALL = 64
-"""Up to this size a batch of products is faster as one loop over all its numbers."""
-
-
 def ravel(tree: object, dtype: jnp.dtype) -> Float[Array, " n"]:
     """The leaves of a pytree, one after the other, as one vector."""
     leaves = [jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(tree)]
@@ -30,8 +25,6 @@ def unravel(vector: Float[Array, " n"], like: object) -> object:
 
 def symmetric_product(matrix: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
     """A v of a symmetric A."""
-    if matrix.shape[0] <= SMALL:
-        return jnp.sum(matrix * v[None, :], axis=1)
     return lax.dot_general(matrix, v, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
 
 
