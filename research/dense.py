@@ -5,6 +5,7 @@ python -m research.dense [BUDGET]
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -12,21 +13,32 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
 import numpy as np
+from flax import struct
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
 from research.lanes import development, num_variables, print_table, run, table
 
 GENERAL = lp.load_policy("general")
+
+
+@struct.dataclass
+class Free(lp.Rule):
+    """t is not held to the last fall of f unless a trial was rejected."""
+
+    def doubts(self, seen: Any) -> Any:
+        return seen.rejections > 0
+
+
 VARIANTS = {
     "general, m = 20": (GENERAL, 20),
     "rule, m = 20": (lp.Rule(), 20),
     "bfgs": (lp.Rule(update="bfgs"), "dense"),
     "self-scaled bfgs": (lp.Rule(update="self-scaled-bfgs"), "dense"),
     "self-scaled broyden": (lp.Rule(), "dense"),
-    "self-scaled bfgs, long": (lp.Rule(update="self-scaled-bfgs", start="long"), "dense"),
-    "self-scaled broyden, long": (lp.Rule(start="long"), "dense"),
-    "bfgs, long": (lp.Rule(update="bfgs", start="long"), "dense"),
+    "bfgs, free t": (Free(update="bfgs"), "dense"),
+    "self-scaled bfgs, free t": (Free(update="self-scaled-bfgs"), "dense"),
+    "self-scaled broyden, free t": (Free(), "dense"),
 }
 SIZES = ((1, 3), (4, 10), (11, 50), (51, 500))
 """Problems of so many variables stand together."""

@@ -106,6 +106,7 @@ def run(
             x0, data = jax.tree.map(jnp.asarray, (problem.x0, problem.data))
             starts = jax.tree.map(lambda leaf: _moved(leaf, num_starts), x0)
             np.save(path, np.asarray(curves(lanes, starts, data)))
+            jax.clear_caches()  # hundreds of programs at once are more than a process may map
             print(name, flush=True)
         by_start = np.moveaxis(np.load(path), 1, 0)
         results |= {f"{name}/{i}" if i else name: one for i, one in enumerate(by_start)}

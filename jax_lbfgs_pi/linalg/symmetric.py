@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+
 def ravel(tree: object, dtype: jnp.dtype) -> Float[Array, " n"]:
     """The leaves of a pytree, one after the other, as one vector."""
     leaves = [jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(tree)]

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
@@ -113,6 +113,10 @@ class Rule:
         # H was too large along the last step, and so it will be along others.
         return jnp.where(seen.rejections > 0, jnp.maximum(tau, 1.0 / jnp.sqrt(b)), tau), phi
 
+    def doubts(self, seen: Observation) -> Bool[Array, ""]:
+        """Whether H may be too large: always if self-scaled and dense, else after a rejection."""
+        return (seen.rejections > 0) | (not seen.has_window())
+
     def step_size(
         self, seen: Observation, products: InnerProducts, memory: RuleMemory
     ) -> tuple[Float[Array, ""], RuleMemory]:
@@ -123,8 +127,8 @@ class Rule:
         )
         secant = 1.0 / jnp.maximum(1.0 - r, 1.0 / longest)
         t = jnp.where(r > least, secant, 1.0)
-        if not seen.has_window():
-            t = jnp.minimum(t, _for_the_same_fall(seen, products))
+        doubted = self.doubts(seen)
+        t = jnp.where(doubted, jnp.minimum(t, for_the_same_fall(seen, products)), t)
         limit = growth * linalg.root(seen.last_ss / _positive(products.dd))
         t = jnp.where(seen.last_ss > 0, jnp.minimum(t, limit), first_step_size(seen, products))
         return t.astype(products.dd.dtype), memory
@@ -138,17 +142,17 @@ def first_step_size(seen: Observation, products: InnerProducts) -> Float[Array, 
     return jnp.where(usable, to_zero, 1.0 / jnp.sqrt(_positive(products.dd)))
 
 
-def _positive(x: Array) -> Array:
-    return jnp.where(x > 0, x, 1.0)
-
-
-def _for_the_same_fall(seen: Observation, products: InnerProducts) -> Float[Array, ""]:
+def for_the_same_fall(seen: Observation, products: InnerProducts) -> Float[Array, ""]:
     """The t at which f falls as far as in the last step, if it is a parabola along d.
 
     Nocedal & Wright 2006, (3.60), the first trial of their line search; infinite where f is unknown
-    or has not fallen by more than rounding. A self-scaled H is as a rule too large.
+    or has not fallen by more than rounding.
     """
     fall = seen.prev_value - seen.value
     rounding = 10.0 * jnp.finfo(fall.dtype).eps * jnp.abs(seen.value)
     known = seen.has_values & (fall > rounding) & (products.dg < 0)
     return jnp.where(known, 2.02 * fall / _positive(-products.dg), jnp.inf)
+
+
+def _positive(x: Array) -> Array:
+    return jnp.where(x > 0, x, 1.0)
