@@ -1,5 +1,7 @@
 """The backward pass of meta-training, against automatic differentiation of the whole unroll."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.training.adjoint import unroll_and_grad
+from tests.marks import some_of
 
 X0 = {"w": jnp.array([[1.0, -2.0, 0.5], [0.3, 3.0, -1.0]]), "b": jnp.array([0.3, 1.0])}
 
@@ -36,8 +39,10 @@ def weighted(values):
     return jnp.sum(jnp.linspace(1.0, 2.0, values.size) * values) + jnp.log(values[-1] + 50.0)
 
 
-@pytest.mark.parametrize("learn_limits", [False, True])
-@pytest.mark.parametrize("layer", [pytest.param("implicit", marks=pytest.mark.slow), "clip", "cvx"])
+@pytest.mark.parametrize(
+    ("layer", "learn_limits"),
+    some_of(itertools.product(("implicit", "clip", "cvx"), (False, True)), quick=(2, 5)),
+)
 def test_equals_automatic_differentiation_of_the_unroll(layer, learn_limits):
     """Two unrolls, the second with the memory of the first; the ring buffer wraps several times."""
     if layer == "cvx":

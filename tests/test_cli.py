@@ -515,7 +515,7 @@ def test_cards_are_shown(command, name):
 
 
 def test_demo_from_end_to_end(command, tmp_path):
-    few = ("--problems", 2, "--epochs", 1, "--tasks", 2)
+    few = ("--problems", 2, "--epochs", 1, "--tasks", 2, "--max-iters", 60)
     status, out, _ = command("demo", *few, "--out", tmp_path)
     assert status == 0
     solved = strict_json((tmp_path / "bench" / "report.json").read_text())

@@ -15,6 +15,7 @@ from jax_lbfgs_pi.tasks import quadratic_tasks
 from jax_lbfgs_pi.training.outer import make_outer_step
 from tests import oracles
 from tests.counted import CountedTask
+from tests.marks import some_of
 
 N = 637_600
 TREES = {
@@ -30,7 +31,7 @@ def vectors_beside_the_state(function, donated, *args):
     return (analysis.temp_size_in_bytes + fresh) / (8 * N)
 
 
-@pytest.mark.parametrize("m", [3, 10])
+@pytest.mark.parametrize("m", some_of([3, 10], quick=(0,)))
 @pytest.mark.parametrize("guard", [lp.Guard(), None])
 @pytest.mark.parametrize("params", TREES.values(), ids=TREES)
 def test_an_update_writes_in_place_alone_and_in_a_loop(params, guard, m):

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import jax_lbfgs_pi as lp
+from tests.marks import some_of
 
 
 def mode(name, value):
@@ -75,7 +76,7 @@ def test_the_transformation_under(name, dtypes, policy):
 
 
 @pytest.mark.parametrize("dtypes", ["mixed"])
-@pytest.mark.parametrize("name", MODES)
+@pytest.mark.parametrize("name", some_of(MODES, quick=(0, 2, 4)))
 def test_minimize_under(name, dtypes):
     p, options = start(*STARTS[dtypes]), {"max_iters": 4 if name == "disable_jit" else 30}
     tol = lp.Stopping(gtol=1e-2, rel_gtol=1e-9, ftol=1e-12, target=-1.0)

@@ -102,12 +102,15 @@ def test_a_move_is_adams_along_the_mean_sign_of_antithetic_differences():
     moves += [np.zeros_like(weights), -np.asarray(weights)]
     lanes = [General(params=unravel(weights + move), base=Rule()) for move in moves]
     losses = []
+
+    @jax.jit
+    def run(policy, x0, data):
+        loss = lambda x: FAMILIES[name].loss(x, data)  # noqa: E731
+        return best_values(policy, loss, x0, 15, memory_size=3)
+
     for i in range(3):
         mine = jax.tree.map(lambda leaf, i=i: leaf[i], data)
-        curves = [
-            best_values(p, lambda x, d=mine: FAMILIES[name].loss(x, d), x0[i], 15, memory_size=3)
-            for p in lanes
-        ]
+        curves = [run(policy, x0[i], mine) for policy in lanes]
         losses.append(np.mean(log_gaps(jnp.stack(curves))[:, log_budgets(15)], axis=1))
     differences = np.array(losses)[:, :2] - np.array(losses)[:, 2:4]
     signs = differences / (np.abs(differences) + SOFTNESS)

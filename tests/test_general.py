@@ -1,6 +1,7 @@
 """The learned residual: what it may change, what it reads, and what changes nothing."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import pytest
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy import General, Rule, features, general, init_general
 from tests import oracles
+from tests.marks import some_of
 
 X0 = np.array([-1.2, 1.0, 0.7, -0.4, 1.5])
 
@@ -97,8 +99,9 @@ def test_its_answers_stay_within_bounds_of_the_base():
 POLICIES = {"rule": Rule(), "learned": random_general(0)}
 
 
-@pytest.mark.parametrize("name", POLICIES)
-@pytest.mark.parametrize("with_value", [True, False])
+@pytest.mark.parametrize(
+    ("name", "with_value"), some_of(itertools.product(POLICIES, (True, False)), quick=(1, 2))
+)
 def test_the_trajectory_does_not_change_with_the_units_of_f_and_x_or_with_rotations(
     name, with_value
 ):

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import jax_lbfgs_pi as lp
+from tests.marks import some_of
 
 H = jnp.diag(jnp.array([1.0, 4.0, 9.0]))
 THETA = jnp.array([1.0, 2.0, -1.0])
@@ -96,10 +97,7 @@ def test_a_policy_may_be_traced_and_has_no_influence_on_the_minimum():
     assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(found))
 
 
-RULE = pytest.param("rule", marks=pytest.mark.slow)
-
-
-@pytest.mark.parametrize("policy", [None, RULE, "mnist-limited"])
+@pytest.mark.parametrize("policy", some_of([None, "rule", "mnist-limited"], quick=(0,)))
 def test_an_unroll_past_convergence_has_the_derivative_of_the_minimum(policy):
     """60 steps, most of them on the minimum to the last bit: no 0 / 0, no rounding amplified."""
 

@@ -13,18 +13,22 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TIMEOUT = 600  # seconds for one cell, on a slow and busy machine
 STRICT = """
 import warnings
+from tests.marks import some_of
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", module="ipykernel")  # of itself, as it shuts down
 """
 
 by_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+first_at_once = pytest.mark.parametrize(
+    "path", some_of(NOTEBOOKS, quick=(0,)), ids=lambda path: path.stem
+)
 
 
 def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@by_notebook
+@first_at_once
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     # Nothing of the user's own set-up is read, and nothing is written outside `tmp_path`.

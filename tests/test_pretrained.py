@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi import pretrained
+from tests.marks import some_of
 
 
 def products_of(seed):
@@ -144,7 +145,7 @@ def test_a_file_can_be_loaded_while_a_function_is_traced(tmp_path):
     np.testing.assert_allclose(kept[0](products_of(3)), policy(products_of(3)), rtol=1e-14)
 
 
-@pytest.mark.parametrize("name", [None, *lp.list_policies()])
+@pytest.mark.parametrize("name", some_of([None, *lp.list_policies()], quick=(0, 1, 2)))
 def test_a_first_use_while_tracing_leaves_no_tracer_behind(name):
     def step(x):
         tx = lp.lbfgs_pi(None if name is None else lp.load_policy(name))
@@ -154,7 +155,7 @@ def test_a_first_use_while_tracing_leaves_no_tracer_behind(name):
     x = jnp.array([1.0, -2.0])
     inside = [jax.jit(lambda x, i=i: step(x) + 0.0 * i)(x) for i in range(2)]
     outside = step(x)
-    mapped = jax.vmap(step)(jnp.stack([x, x]))
+    mapped = jax.jit(jax.vmap(step))(jnp.stack([x, x]))
     for result in [*inside, *mapped]:
         np.testing.assert_allclose(result, outside, rtol=1e-14)
     assert np.any(np.asarray(outside) != np.asarray(x))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.marks import some_of
 from tests.sharded_problem import least_squares, optimize, start
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ def on_one_device():
 
 @pytest.mark.parametrize(
     ("kind", "num_processes"),
-    [("auto", 1), ("explicit", 1), pytest.param("auto", 2, marks=pytest.mark.slow)],
+    some_of([("auto", 1), ("explicit", 1), ("auto", 2)], quick=(0,)),
 )
 def test_sharded_iterates_equal_unsharded_ones(kind, num_processes, on_one_device):
     for result in run("iterates", kind, num_processes).values():
@@ -66,7 +67,7 @@ def test_sharded_iterates_equal_unsharded_ones(kind, num_processes, on_one_devic
         assert result["share_after"] == share
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", some_of(KINDS, quick=(0,)))
 def test_two_all_reduces_a_step_and_nothing_else(kind):
     found = run("all_reduces", kind)
     assert len(found) == 9

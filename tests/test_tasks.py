@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,7 @@ from jax_lbfgs_pi.tasks import (
     quadratic_tasks,
 )
 from jax_lbfgs_pi.tasks.networks import valid_conv
+from tests.marks import some_of
 
 # --- the networks ---------------------------------------------------------------------------------
 
@@ -55,8 +58,13 @@ def test_mlp_loss_equals_a_plain_forward_pass(size):
     np.testing.assert_allclose(tasks.task.loss(x0, data), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("shape", [(3, 9, 7, 2), (1, 5, 5, 1), (4, 6, 8, 3)])
-@pytest.mark.parametrize("kernel", [(5, 5), (1, 3), (4, 2)])
+@pytest.mark.parametrize(
+    ("shape", "kernel"),
+    some_of(
+        itertools.product(((3, 9, 7, 2), (1, 5, 5, 1), (4, 6, 8, 3)), ((5, 5), (1, 3), (4, 2))),
+        quick=(0, 4, 8),
+    ),
+)
 def test_convolution_and_its_derivatives_equal_xlas(shape, kernel):
     keys = jax.random.split(jax.random.key(0), 3)
     images = jax.random.normal(keys[0], shape)

@@ -293,6 +293,7 @@ def test_cvx_and_implicit_train_the_same_theta_for_20_outer_steps(cvx):
     assert np.linalg.norm(trained[0] - trained[1]) < 1e-4 * np.linalg.norm(trained[1])
 
 
+@pytest.mark.slow
 def test_cvx_and_implicit_take_the_same_outer_steps_on_real_images(cvx):
     """20 outer steps of the paper's protocol, both layers from the same state each time.
 

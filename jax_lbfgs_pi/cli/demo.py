@@ -34,6 +34,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--tasks", type=positive, default=10, help="to race on (default: %(default)s)"
     )
+    parser.add_argument(
+        "--max-iters", type=positive, default=800, help="of each race (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
     add_output_options(parser, "runs/demo")
     parser.set_defaults(run=run)
@@ -117,7 +120,7 @@ def _train_and_race(args: argparse.Namespace, config: Any, out: Console) -> dict
     )
     policy = load_policy(training["policy"])
     default = policy_competitor(f"π {DEFAULT}", load_policy(DEFAULT), guard=Guard())
-    settings = {"policy_digest": policy_digest(policy), "max_iters": 800, "memory": MEMORY}
+    settings = {"policy_digest": policy_digest(policy), "max_iters": args.max_iters, "memory": MEMORY}
     report = race_command.race_and_report(
         races,
         [policy_competitor(race_command.FAVOURITE, policy), default, *baselines(MEMORY).values()],
@@ -125,7 +128,7 @@ def _train_and_race(args: argparse.Namespace, config: Any, out: Console) -> dict
         args.out / "race",
         out,
         settings,
-        max_iters=800,
+        max_iters=args.max_iters,
     )
     out.print(
         f"Your policy: {training['policy']}; load it with lp.load_policy(path).", soft_wrap=True

@@ -33,6 +33,7 @@ from jax_lbfgs_pi.evaluation.statistics import (
     tied,
 )
 from tests.hand_made import make_run
+from tests.marks import some_of
 from tests.race.helpers import BASELINES, PI
 
 GRAD = Target("grad_norm", 1e-3)
@@ -320,7 +321,7 @@ DIVERGED = {
 
 
 @pytest.mark.parametrize("values", DIVERGED.values(), ids=DIVERGED)
-@pytest.mark.parametrize("who", ["favourite", "rival"])
+@pytest.mark.parametrize("who", some_of(["favourite", "rival"], quick=(0,)))
 def test_runs_that_diverge_break_neither_figures_nor_tables(tmp_path, values, who):
     lost = make_run(values, norms=np.full(len(values), np.nan), status=lp.Status.NON_FINITE)
     good = make_run([4.0, 2.0, 1e-3], norms=[1.0, 0.1, 1e-4])
