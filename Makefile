@@ -41,7 +41,7 @@ test-slow: $(VENV)/.dev  ## Run the tests that take minutes each.
 bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes two minutes.
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(VENV)/.base  ## Fill the tables of README and REPRODUCTION from the shipped records.
+docs: $(VENV)/.base  ## Fill the tables of docs/mnist.md and REPRODUCTION.md from the shipped records.
 	$(BIN)/python -m scripts.fill_docs
 
 lint: $(VENV)/.dev  ## Check style.

@@ -1,4 +1,4 @@
-"""Fills the tables of README.md and REPRODUCTION.md from the shipped records: `make docs`.
+"""Fills the tables of docs/mnist.md and REPRODUCTION.md from the shipped records: `make docs`.
 
 Each stands between `<!-- its name -->` and `<!-- end -->`.
 """
@@ -32,7 +32,7 @@ def limited() -> list[Table]:
 
 
 BLOCKS: dict[tuple[str, str], Callable[[], list[Table]]] = {
-    ("README.md", "results"): results,
+    ("docs/mnist.md", "results"): results,
     ("REPRODUCTION.md", "limited"): limited,
     ("REPRODUCTION.md", "coverage"): lambda: [overview.coverage(SHIPPED)],
     ("REPRODUCTION.md", "claims"): lambda: [claims_table(SHIPPED)],

@@ -1,4 +1,4 @@
-"""README.md and REPRODUCTION.md say what the shipped records say."""
+"""docs/mnist.md and REPRODUCTION.md say what the shipped records say."""
 
 import json
 import re
@@ -16,7 +16,7 @@ SHIPPED = ROOT / "reproduction"
 TEXT = (ROOT / "REPRODUCTION.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["README.md", "REPRODUCTION.md"])
+@pytest.mark.parametrize("name", ["docs/mnist.md", "REPRODUCTION.md"])
 def test_tables_are_those_of_the_shipped_records(name):
     """`make docs` fills them; what the tables say of records is tested with the statistics."""
     assert filled(name) == (ROOT / name).read_text()

@@ -120,7 +120,11 @@ def _train_and_race(args: argparse.Namespace, config: Any, out: Console) -> dict
     )
     policy = load_policy(training["policy"])
     default = policy_competitor(f"π {DEFAULT}", load_policy(DEFAULT), guard=Guard())
-    settings = {"policy_digest": policy_digest(policy), "max_iters": args.max_iters, "memory": MEMORY}
+    settings = {
+        "policy_digest": policy_digest(policy),
+        "max_iters": args.max_iters,
+        "memory": MEMORY,
+    }
     report = race_command.race_and_report(
         races,
         [policy_competitor(race_command.FAVOURITE, policy), default, *baselines(MEMORY).values()],

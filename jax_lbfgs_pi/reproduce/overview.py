@@ -1,4 +1,4 @@
-"""What README and REPRODUCTION show of the records at a glance; pure functions."""
+"""What docs/mnist.md and REPRODUCTION.md show of the records at a glance; pure functions."""
 
 from collections.abc import Sequence
 from pathlib import Path
