@@ -1,6 +1,7 @@
-"""Batches of small problems, and the two solvers that `batch` maps over them."""
+"""Batches of small problems, and the solvers that `batch` maps over them."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 
 import jax_lbfgs_pi as lp
+from benchmarks import peers
 
 MEMORY_SIZE = 5
 Loss = Callable[[Any, Any], Any]
@@ -66,12 +68,32 @@ def logistics(num: int) -> Batch:
     return Batch(f"logistic ×{num}", logistic, data, x0, least, 1e-8)
 
 
-def ours_one(loss: Loss, max_iters: int) -> Callable[[Any, Any], Any]:
+def exponential(x: Any, data: Any) -> Any:
+    """Squared error of a sum of two decaying exponentials and a constant."""
+    t, y = data["t"], data["y"]
+    model = x[0] * jnp.exp(-x[1] * t) + x[2] * jnp.exp(-x[3] * t) + x[4]
+    return jnp.sum((model - y) ** 2)
+
+
+def exponentials(num: int) -> Batch:
+    """Fits of 5 parameters to 30 exact points, from within 30 % of the truth."""
+    rng = np.random.default_rng(0)
+    least, most = [1.0, 0.3, 1.0, 1.5, -0.5], [3.0, 0.8, 3.0, 4.0, 0.5]
+    truth = rng.uniform(least, most, size=(num, 5))
+    t = np.linspace(0.0, 4.0, 30)
+    a, b, c, d, e = (truth[:, [i]] for i in range(5))
+    y = a * np.exp(-b * t) + c * np.exp(-d * t) + e
+    data = {"t": jnp.asarray(np.broadcast_to(t, y.shape)), "y": jnp.asarray(y)}
+    x0 = jnp.asarray(truth * rng.uniform(0.7, 1.3, size=truth.shape))
+    return Batch(f"exponential ×{num}", exponential, data, x0, jnp.zeros(num), 1e-8)
+
+
+def ours_one(loss: Loss, max_iters: int, memory_size: Any = MEMORY_SIZE) -> Callable[..., Any]:
     """`(x0, data) -> (x, f)` by `lp.minimize` with the default policy."""
 
     def solve(x0: Any, data: Any) -> Any:
         result = lp.minimize(
-            lambda x: loss(x, data), x0, memory_size=MEMORY_SIZE, max_iters=max_iters, tol=0.0
+            lambda x: loss(x, data), x0, memory_size=memory_size, max_iters=max_iters, tol=0.0
         )
         return result.params, result.value
 
@@ -107,6 +129,32 @@ def optax_one(loss: Loss, max_iters: Any) -> Callable[[Any, Any], Any]:
     return solve
 
 
+def optimistix_one(loss: Loss, max_iters: Any) -> Callable[[Any, Any], Any]:
+    """`(x0, data) -> (x, f)` by `optimistix.BFGS`, which evaluates once a step, stepped by hand.
+
+    `max_iters` may be traced; its own loop wants a number.
+    """
+    optimistix = peers.load("optimistix")
+    solver = optimistix.BFGS(rtol=0.0, atol=0.0)
+
+    def solve(x0: Any, data: Any) -> Any:
+        def fun(x: Any, data: Any) -> Any:
+            return loss(x, data), None
+
+        value = jax.eval_shape(loss, x0, data)
+        start = solver.init(fun, x0, data, {}, value, None, frozenset())
+
+        def step(_: Any, carry: Any) -> Any:
+            x, state = carry
+            x, state, _ = solver.step(fun, x, data, {}, state, frozenset())
+            return x, state
+
+        x, _ = jax.lax.fori_loop(0, max_iters, step, (x0, start))
+        return x, loss(x, data)
+
+    return solve
+
+
 def evaluations_one(loss: Loss, num: int) -> Callable[[Any, Any], Any]:
     """`(x0, data) -> (x, f)` by `num` evaluations alone: the least that a solver costs.
 
@@ -124,15 +172,12 @@ def evaluations_one(loss: Loss, num: int) -> Callable[[Any, Any], Any]:
     return solve
 
 
-SOLVERS = {"ours": ours_one, "optax": optax_one}
-
-
 def mapped(one: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """A solver under `vmap`, compiled."""
     return jax.jit(jax.vmap(one))
 
 
-def our_fewest_iterations(batch: Batch, most: int) -> int | None:
+def our_fewest_iterations(batch: Batch, most: int, memory_size: Any = MEMORY_SIZE) -> int | None:
     """The smallest `max_iters` at which the median over the batch is at the target; None if none.
 
     Read from one long run, as `lp.minimize` returns the least value among f(x_0), ..., f(x_k).
@@ -142,7 +187,7 @@ def our_fewest_iterations(batch: Batch, most: int) -> int | None:
         def fun(x: Any) -> Any:
             return batch.loss(x, data)
 
-        result = lp.minimize(fun, x0, memory_size=MEMORY_SIZE, max_iters=most, tol=0.0)
+        result = lp.minimize(fun, x0, memory_size=memory_size, max_iters=most, tol=0.0)
         return result.trajectory.value
 
     visited = np.asarray(mapped(values)(batch.x0, batch.data))
@@ -151,12 +196,12 @@ def our_fewest_iterations(batch: Batch, most: int) -> int | None:
     return int(np.argmax(reached)) if reached.any() else None
 
 
-def optax_fewest_iterations(batch: Batch, most: int) -> int | None:
-    """The same for `optax.lbfgs`, by bisection: what is returned was tried, and so was one less."""
+def fewest_by_bisection(one: Solver, batch: Batch, most: int) -> int | None:
+    """The same of a solver that takes a traced `max_iters`; one less was tried too."""
 
     @jax.jit
     def median(x0: Any, data: Any, max_iters: Any) -> Any:
-        _, values = jax.vmap(optax_one(batch.loss, max_iters))(x0, data)
+        _, values = jax.vmap(one(batch.loss, max_iters))(x0, data)
         return jnp.median(values - batch.least)
 
     def reached(max_iters: int) -> bool:
@@ -173,7 +218,20 @@ def optax_fewest_iterations(batch: Batch, most: int) -> int | None:
     return high
 
 
-FEWEST_ITERATIONS = {"ours": our_fewest_iterations, "optax": optax_fewest_iterations}
+OURS, DENSE, OPTAX, OPTIMISTIX = "L-BFGS-π", "L-BFGS-π, dense", "optax.lbfgs", "optimistix.BFGS"
+SOLVERS: dict[str, Solver] = {
+    OURS: ours_one,
+    DENSE: partial(ours_one, memory_size="dense"),
+    OPTAX: optax_one,
+}
+FEWEST_ITERATIONS: dict[str, Callable[[Batch, int], int | None]] = {
+    OURS: our_fewest_iterations,
+    DENSE: partial(our_fewest_iterations, memory_size="dense"),
+    OPTAX: partial(fewest_by_bisection, optax_one),
+}
+if peers.load("optimistix") is not None:
+    SOLVERS[OPTIMISTIX] = optimistix_one
+    FEWEST_ITERATIONS[OPTIMISTIX] = partial(fewest_by_bisection, optimistix_one)
 
 
 def executed_evaluations(one: Solver, batch: Batch, max_iters: int) -> int:
