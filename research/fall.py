@@ -57,12 +57,16 @@ SETTINGS: dict[str, dict[str, float]] = {
 }
 
 
+OF_GENERAL = ("never", "always, 2.02", "always, 5", "always, 30", "rejected, 1.4", "rejected, 2.02")
+OF_GENERAL += ("rejected, 4", "always 10, rejected 2.02")
+
+
 def figure(areas: dict[str, dict[str, float]], path: Path) -> None:
     """Areas under solved-against-log-budget, less that of a t that is never held."""
     fig = Figure(figsize=(7, 4.5), layout="constrained")
     ax = fig.subplots()
-    labels = list(SETTINGS)
     for (title, by_label), mark in zip(areas.items(), "os^v", strict=True):
+        labels = [label for label in SETTINGS if label in by_label]
         ax.plot([by_label[k] - by_label["never"] for k in labels], labels, mark, label=title)
     ax.axvline(0.0, color="k", linewidth=0.6)
     ax.set(xlim=(-0.05, 0.02), xlabel="gain in area (points outside lie far to the left)")
@@ -74,20 +78,24 @@ def figure(areas: dict[str, dict[str, float]], path: Path) -> None:
 if __name__ == "__main__":
     general = lp.load_policy("general")
     assert isinstance(general, lp.General)
-    pairs = {"num_pairs": 20.0}
+    base = general.base
+    assert isinstance(base, Rule)
     by_policy = {
-        "rule": [Held(**{**pairs, **held}) for held in SETTINGS.values()],
-        "general": [general.replace(base=Held(**{**pairs, **held})) for held in SETTINGS.values()],
+        "rule": {label: Held(num_pairs=10.0, **held) for label, held in SETTINGS.items()},
+        "general": {
+            label: general.replace(base=Held(num_pairs=base.num_pairs, **SETTINGS[label]))
+            for label in OF_GENERAL
+        },
     }
     areas: dict[str, dict[str, float]] = {}
     for name, policies in by_policy.items():
         folder = Path("runs/research/fall") / name
-        results = run(development(2), policies, folder, memory_size=20, num_starts=3)
+        results = run(development(2), list(policies.values()), folder, memory_size=20, num_starts=3)
         real = {key: c for key, c in results.items() if key.startswith(REAL)}
         formulas = {key: c for key, c in results.items() if key not in real}
         for kind, some, tau in (("formulas, 1e-6", formulas, 1e-6), ("real, 1e-4", real, 1e-4)):
             title = f"{name}, {len(some)} of {kind}"
-            rows = table(some, list(SETTINGS), tau)
+            rows = table(some, list(policies), tau)
             print(title)
             print_table(rows)
             areas[title] = {label: area for label, area, *_ in rows}
