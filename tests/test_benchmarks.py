@@ -11,6 +11,7 @@ from benchmarks import __main__ as bench
 from benchmarks import (
     batch,
     batch_problems,
+    dense,
     iteration,
     memory,
     meta_step,
@@ -192,6 +193,19 @@ def test_batch_table_has_80_columns():
     }  # fmt: skip
     undecided = {**race, "speedup": None}
     assert _width(batch.tables({"races": [race, undecided]})) <= 80
+
+
+def test_a_dense_step_is_timed_beside_its_floor(monkeypatch):
+    monkeypatch.setattr(dense, "QUICK", (12,))
+    results = dense.measure(report.Options(quick=True))
+    assert _width(dense.tables(results)) <= 80
+    ((row,),) = [results["rows"]]
+    assert set(row["seconds"]) == {"dense", "window", "floor"}
+    least = dense.floor(12)
+    before, (v, w) = np.asarray(least.state), (np.ones(12), np.full(12, 12**-0.5))
+    after, product = least()
+    np.testing.assert_allclose(after, 0.5 * before + np.outer(w, w))
+    np.testing.assert_allclose(product, before @ v)
 
 
 def test_l_bfgs_pi_evaluates_once_and_a_line_search_reports_how_often():
