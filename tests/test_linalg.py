@@ -1,5 +1,7 @@
 """Inner products of many pairs at once, in the form for one CPU and in that for several devices."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_lbfgs_pi import linalg
+from tests.marks import some_of
 
 SIZES = [0, 1, 7, linalg.CHUNK - 1, linalg.CHUNK, linalg.CHUNK + 1, 3 * linalg.CHUNK + 5]
 
@@ -31,8 +34,10 @@ def close(actual, expected, dtype=np.float64):
     np.testing.assert_allclose(actual, expected, rtol=1e3 * eps, atol=1e3 * eps)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "dtype"),
+    some_of(itertools.product(SIZES, (np.float64, np.float32)), quick=(*range(0, 14, 2), 1, 9)),
+)
 def test_products_of_arrays(size, dtype):
     a, b, c, d = vectors(size, dtype)
     actual = jax.jit(lambda *x: linalg.vdots((x[0], x[1]), (x[2], x[3]), (x[0], x[0])))(a, b, c, d)

@@ -9,6 +9,7 @@ import pytest
 import scipy.optimize
 
 from jax_lbfgs_pi.suite import REGISTRY
+from tests.marks import some_of
 
 # fmt: off
 MODULES = {
@@ -386,7 +387,7 @@ def least_value(problem, start):
     return result.fun, min(seen)
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", some_of(KNOWN, quick=range(0, len(KNOWN), 4)))
 def test_minima_are_reached_from_a_good_start(name):
     problem = REGISTRY.make(name)
     start = GOOD_STARTS.get(problem.kind, lambda n: problem.x0)(problem.x0.size)
