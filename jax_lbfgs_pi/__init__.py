@@ -3,7 +3,7 @@
 import importlib.metadata
 
 from jax_lbfgs_pi.acceptance import Guard
-from jax_lbfgs_pi.dense_history import Dense
+from jax_lbfgs_pi.dense_history import Dense, Full
 from jax_lbfgs_pi.direction import gram_direction, two_loop_direction
 from jax_lbfgs_pi.history import History, init_history, push
 from jax_lbfgs_pi.loop_state import Progress, Trajectory
@@ -45,6 +45,7 @@ __all__ = [
     "AnyPolicy",
     "DataError",
     "Dense",
+    "Full",
     "General",
     "Guard",
     "History",

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.acceptance import WINDOW, Values
-from jax_lbfgs_pi.dense_history import Dense, init_dense
+from jax_lbfgs_pi.dense_history import Dense, Full, init_dense
 from jax_lbfgs_pi.history import default_memory_size, init_history
 from jax_lbfgs_pi.policy import Pair, StepPolicy
 from jax_lbfgs_pi.trees import Params
@@ -61,7 +61,7 @@ class ScaleByLBFGSPiState(NamedTuple):
 
 
 def init_state(
-    policy: StepPolicy, params: Params, memory_size: int | Dense | None = None
+    policy: StepPolicy, params: Params, memory_size: int | Dense | Full | None = None
 ) -> ScaleByLBFGSPiState:
     """The state before the first update, with room for `memory_size` pairs, by default by n.
 
@@ -71,7 +71,7 @@ def init_state(
     """
     trees.check_floating(params)
     params = trees.of_arrays(params)
-    if isinstance(memory_size, Dense):
+    if isinstance(memory_size, (Dense, Full)):
         m, history = 0, init_dense(params, memory_size)
     else:
         m = default_memory_size(params) if memory_size is None else memory_size

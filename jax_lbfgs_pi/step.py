@@ -1,5 +1,6 @@
 """One step, as the algorithm is stated: accept, remember, scale, direct, go."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,13 +8,21 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from jax_lbfgs_pi import dense, limited, linalg, trees
+from jax_lbfgs_pi import dense, full, limited, linalg, trees
 from jax_lbfgs_pi.acceptance import Guard, remember
-from jax_lbfgs_pi.dense_history import DenseHistory
+from jax_lbfgs_pi.dense_history import DenseHistory, FullHistory
+from jax_lbfgs_pi.history import History
 from jax_lbfgs_pi.policy import Facts, InnerProducts, Observation, Pair, StepPolicy
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.trees import Params
 from jax_lbfgs_pi.trial import Direction, Measured, accept, informs, measure
+
+READ: dict[type, Callable[..., Any]] = {
+    History: limited.read,
+    DenseHistory: dense.read,
+    FullHistory: full.read,
+}
+"""The first pass over a memory, by its kind."""
 
 
 class Proposal(NamedTuple):
@@ -57,8 +66,7 @@ def propose(
             eps = max(eps, float(jnp.finfo(value.dtype).eps))
         value = value.astype(dtype)
     grads = linalg.materialize(grads)
-    read = dense.read if isinstance(state.history, DenseHistory) else limited.read
-    reading = read(state, grads, params)
+    reading = READ[type(state.history)](state, grads, params)
     new = measure(grads, state, params, reading)
     accepted, share = accept(guard, new, value, eps, state)
     stored = None if accepted is None else informs(new, accepted, state)

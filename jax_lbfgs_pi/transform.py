@@ -6,7 +6,7 @@ import optax
 
 from jax_lbfgs_pi import trees, units
 from jax_lbfgs_pi.acceptance import Guard
-from jax_lbfgs_pi.dense_history import Dense
+from jax_lbfgs_pi.dense_history import Dense, Full
 from jax_lbfgs_pi.policy import AnyPolicy
 from jax_lbfgs_pi.pretrained import as_policy
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState, init_state
@@ -18,8 +18,12 @@ DEFAULT_GUARD = Guard()
 FIRST_DECREASE = 0.1
 """Of a dense H, see `Guard`."""
 
-MemorySize = SupportsIndex | str | Dense | None
-"""A number of pairs, "dense" or a `Dense` for a matrix, or None for a number by n."""
+MemorySize = SupportsIndex | str | Dense | Full | None
+"""A number of pairs; "full" or a `Full` for all; "dense" or a `Dense` for a matrix that is scaled;
+or None for a number by n."""
+
+
+WORDS: dict[str, type[Dense | Full]] = {"dense": Dense, "full": Full}
 
 
 def scale_by_lbfgs_pi(
@@ -108,13 +112,15 @@ def scale_by_lbfgs_pi(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _as_memory_size(memory_size: MemorySize) -> int | Dense | None:
-    if memory_size == "dense":
-        return Dense()
-    if memory_size is None or isinstance(memory_size, Dense):
+def _as_memory_size(memory_size: MemorySize) -> int | Dense | Full | None:
+    if memory_size is None or isinstance(memory_size, (Dense, Full)):
         return memory_size
     if isinstance(memory_size, str):
-        raise ValueError(f'memory_size must be a number or "dense", but got {memory_size!r}.')
+        if memory_size not in WORDS:
+            raise ValueError(
+                f'memory_size must be a number, "full" or "dense", but got {memory_size!r}.'
+            )
+        return WORDS[memory_size]()
     return trees.as_count("memory_size", memory_size, least=1)
 
 

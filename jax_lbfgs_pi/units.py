@@ -12,11 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import trees
-from jax_lbfgs_pi.dense_history import DenseHistory
+from jax_lbfgs_pi.dense_history import DenseHistory, FullHistory, begun
 from jax_lbfgs_pi.history import History, init_products
 from jax_lbfgs_pi.policy import Pair
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.trees import Params
+
+AnyHistory = History | DenseHistory | FullHistory
 
 FACTOR = 2.0**40
 """By so much the unit changes at once."""
@@ -57,9 +59,11 @@ def adapt(state: ScaleByLBFGSPiState) -> ScaleByLBFGSPiState:
     )
 
 
-def _emptied(history: History | DenseHistory, empties: Bool[Array, ""]) -> History | DenseHistory:
+def _emptied(history: AnyHistory, empties: Bool[Array, ""]) -> AnyHistory:
     if isinstance(history, DenseHistory):
         return history._replace(num_pairs=jnp.where(empties, 0, history.num_pairs))
+    if isinstance(history, FullHistory):
+        return trees.where(empties, begun(history.ways), history)
     products = history.products
     empty = init_products(products.sy.size, products.sy.dtype)
     return history._replace(products=trees.where(empties, empty, products))

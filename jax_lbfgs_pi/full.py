@@ -1,0 +1,185 @@
+"""All pairs since the start, in two dense matrices, as the step uses them: read, remember, direct.
+
+BFGS's H is linear in the matrix γ I that it begins with: `H = γ M + R`, where
+
+    M₊ = Vᵀ M V,  R₊ = Vᵀ R V + s sᵀ / sᵀy,  V = I - y sᵀ / sᵀy,  and M = I, R = 0 without pairs.
+
+So γ can be chosen anew at each step, as L-BFGS does: this is a window that never forgets. A step
+reads both matrices twice and writes them once.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi.dense_history import FullHistory
+from jax_lbfgs_pi.policy import Facts, Scaling
+from jax_lbfgs_pi.state import ScaleByLBFGSPiState
+from jax_lbfgs_pi.trees import Params
+from jax_lbfgs_pi.trial import Direction, Measured
+
+
+class Change(NamedTuple):
+    """`A₊ = A - c u uᵀ + b v vᵀ` of one of the two matrices, but for R's `s sᵀ / sᵀy`.
+
+    Attributes:
+      u, v: A y, and s / sᵀy - A y / yᵀAy.
+      c, b: 1 / yᵀAy, and yᵀAy; both 0 where A y = 0 or there is no pair.
+      way: A₊ g.
+    """
+
+    u: Float[Array, " n"]
+    v: Float[Array, " n"]
+    c: Float[Array, ""]
+    b: Float[Array, ""]
+    way: Float[Array, " n"]
+
+
+class Updating(NamedTuple):
+    """All of the new H but for γ, which a policy chooses.
+
+    Attributes:
+      history: before the change.
+      g, y, s: the vectors, raveled.
+      accepted: whether the trial was; else H stays as it is.
+      stored: whether there is a pair.
+      start, rest: the changes of M and of R.
+      per_sy: 1 / sᵀy; 0 where there is no pair.
+      extremes: the new ones.
+      in_span: gᵀR₊g.
+    """
+
+    history: FullHistory
+    g: Float[Array, " n"]
+    y: Float[Array, " n"]
+    s: Float[Array, " n"]
+    accepted: Bool[Array, ""]
+    stored: Bool[Array, ""]
+    start: Change
+    rest: Change
+    per_sy: Float[Array, ""]
+    extremes: Float[Array, "2"]
+    in_span: Float[Array, ""]
+
+    def facts(self) -> Facts:
+        """What a policy may read of it: of the curvatures the greatest and the least."""
+        most, flattest = self.extremes
+        least = jnp.where(flattest > 0, 1.0 / jnp.where(flattest > 0, flattest, 1.0), 0.0)
+        n = self.g.size
+        num_pairs = self.history.num_pairs + self.stored
+        return Facts(num_pairs, jnp.stack([most, least]), self.in_span, n)
+
+    def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
+        """The direction -(γ M₊ + R₊) g; and the second pass, which writes both matrices."""
+        del guarded
+        history, g, y, s, accepted, stored, start, rest, per_sy, extremes, _ = self
+        gamma = scaling.gamma.astype(g.dtype)
+        way = gamma * start.way + rest.way
+        wg, wy = linalg.vdots((way, g), (way, y))
+        # By rounding H may cease to be positive definite: then down the gradient, and begun anew.
+        lost = accepted & ~(wg > 0) & (new.gg > 0)
+        way, wg, wy = (
+            jnp.where(lost, gamma * down, other)
+            for down, other in ((g, way), (new.gg, wg), (new.gy, wy))
+        )
+        keeps = jnp.where(lost, 0.0, 1.0).astype(g.dtype)
+        matrices = (
+            linalg.symmetric_update(
+                matrix, keeps, diagonal, *((keeps * c, v) for c, v in (*terms_of(change), *more))
+            )
+            for matrix, change, diagonal, more in (
+                (history.start, start, 1.0 - keeps, ()),
+                (history.rest, rest, jnp.zeros_like(keeps), ((per_sy, s),)),
+            )
+        )
+        anew = jnp.where(lost, jnp.stack([g, jnp.zeros_like(g)]), jnp.stack([start.way, rest.way]))
+        num_pairs = jnp.where(lost, 0, history.num_pairs + stored)
+        updated = FullHistory(
+            *matrices,
+            ways=jnp.where(accepted, anew, history.ways),
+            extremes=keeps * extremes,
+            num_pairs=num_pairs.astype(jnp.int32),
+        )
+        d = linalg.unravel(-way, new.grads)
+        return Direction(d, -wg, -wy, updated, jnp.zeros((2, 0), g.dtype))
+
+
+def terms_of(change: Change) -> tuple[tuple[Array, Array], ...]:
+    """For `linalg.symmetric_update`."""
+    return (-change.c, change.u), (change.b, change.v)
+
+
+class Reading(NamedTuple):
+    """M g and R g, with the vectors raveled.
+
+    Attributes:
+      g, y, s: the vectors.
+      ways: M g and R g.
+      changes: M y and R y, by how much these changed.
+    """
+
+    g: Float[Array, " n"]
+    y: Float[Array, " n"]
+    s: Float[Array, " n"]
+    ways: Float[Array, "2 n"]
+    changes: Float[Array, "2 n"]
+
+    def check(self) -> Float[Array, ""]:
+        """A number that is finite if all of both products are."""
+        return jnp.sum(jnp.abs(self.ways))
+
+    def remember(
+        self,
+        new: Measured,
+        accepted: Bool[Array, ""] | None,
+        stored: Bool[Array, ""] | None,
+        state: ScaleByLBFGSPiState,
+    ) -> Updating:
+        """What the new pair makes of M and R."""
+        if accepted is None or stored is None:  # without a guard
+            accepted = new.finite
+            stored = accepted & (state.count > 0) & (new.sy > 0)
+        g, y, s, ways, changes = self
+        s = jnp.where(stored, s, 0.0)
+        per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
+        changes = jnp.where(stored, changes, 0.0)
+        products = linalg.vdots(*((u, v) for u in changes for v in (y, g)))
+        start, rest = (
+            self._changed(ways[i], changes[i], *products[2 * i : 2 * i + 2], s, per_sy, new.gs)
+            for i in range(2)
+        )
+        slope = jnp.where(stored, per_sy * new.gs, 0.0)
+        rest = rest._replace(way=rest.way + slope * s)
+        curvature = jnp.stack([new.yy * per_sy, jnp.where(stored, new.sy, 0.0) / _positive(new.yy)])
+        extremes = jnp.maximum(state.history.extremes, curvature)
+        in_span = linalg.vdot(rest.way, g)
+        return Updating(
+            state.history, g, y, s, accepted, stored, start, rest, per_sy, extremes, in_span
+        )
+
+    def _changed(
+        self, way: Array, u: Array, yu: Array, gu: Array, s: Array, per_sy: Array, gs: Array
+    ) -> Change:
+        usable = yu > 0
+        b = jnp.where(usable, yu, 0.0)
+        c = jnp.where(usable, 1.0 / jnp.where(usable, yu, 1.0), 0.0)
+        v = per_sy * s - c * u
+        vg = jnp.where(usable, per_sy * gs - c * gu, 0.0)
+        return Change(u, v, c, b, way - (c * gu) * u + (b * vg) * v)
+
+
+def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
+    """The first pass over both matrices."""
+    history = state.history
+    dtype = history.start.dtype
+    g, prev_g, x, prev_x = (
+        linalg.ravel(tree, dtype) for tree in (grads, state.prev_grads, params, state.prev_params)
+    )
+    ways = jnp.stack([linalg.symmetric_product(a, g) for a in (history.start, history.rest)])
+    return Reading(g, g - prev_g, x - prev_x, ways, ways - history.ways)
+
+
+def _positive(x: Array) -> Array:
+    return jnp.where(x > 0, x, 1.0)
