@@ -147,27 +147,29 @@ class Reading(NamedTuple):
         changes = jnp.where(stored, changes, 0.0)
         products = linalg.vdots(*((u, v) for u in changes for v in (y, g)))
         start, rest = (
-            self._changed(ways[i], changes[i], *products[2 * i : 2 * i + 2], s, per_sy, new.gs)
+            _changed(ways[i], changes[i], products[2 * i], products[2 * i + 1], s, per_sy, new.gs)
             for i in range(2)
         )
         slope = jnp.where(stored, per_sy * new.gs, 0.0)
         rest = rest._replace(way=rest.way + slope * s)
-        curvature = jnp.stack([new.yy * per_sy, jnp.where(stored, new.sy, 0.0) / _positive(new.yy)])
+        curvature = jnp.stack([new.yy * per_sy, new.sy / _positive(new.yy)])
+        curvature = jnp.where(stored, curvature, 0.0)
         extremes = jnp.maximum(state.history.extremes, curvature)
         in_span = linalg.vdot(rest.way, g)
         return Updating(
             state.history, g, y, s, accepted, stored, start, rest, per_sy, extremes, in_span
         )
 
-    def _changed(
-        self, way: Array, u: Array, yu: Array, gu: Array, s: Array, per_sy: Array, gs: Array
-    ) -> Change:
-        usable = yu > 0
-        b = jnp.where(usable, yu, 0.0)
-        c = jnp.where(usable, 1.0 / jnp.where(usable, yu, 1.0), 0.0)
-        v = per_sy * s - c * u
-        vg = jnp.where(usable, per_sy * gs - c * gu, 0.0)
-        return Change(u, v, c, b, way - (c * gu) * u + (b * vg) * v)
+
+def _changed(
+    way: Array, u: Array, yu: Array, gu: Array, s: Array, per_sy: Array, gs: Array
+) -> Change:
+    usable = yu > 0
+    b = jnp.where(usable, yu, 0.0)
+    c = jnp.where(usable, 1.0 / jnp.where(usable, yu, 1.0), 0.0)
+    v = per_sy * s - c * u
+    vg = jnp.where(usable, per_sy * gs - c * gu, 0.0)
+    return Change(u, v, c, b, way - (c * gu) * u + (b * vg) * v)
 
 
 def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:

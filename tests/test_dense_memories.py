@@ -1,0 +1,131 @@
+"""Dense memories as a part of everything else: trees, dtypes, batches, units, limits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi.policy.self_scaling import UPDATES
+from tests import oracles
+
+either = pytest.mark.parametrize("memory", ["dense", "full"])
+
+
+@either
+def test_trees_go_in_and_come_out(memory):
+    """Steps on a tree are those on the raveled vector."""
+    tree = {"a": jnp.ones((2, 3)), "b": (jnp.zeros(()), -jnp.ones(2))}
+    flat, back = jax.flatten_util.ravel_pytree(tree)
+    weights = jnp.arange(1.0, 10.0)
+    f = lambda v: jnp.sum(weights * (v - 0.3) ** 2) + jnp.sum(v**4)  # noqa: E731
+    one = lp.minimize(f, flat, memory_size=memory)
+    other = lp.minimize(lambda p: f(jax.flatten_util.ravel_pytree(p)[0]), tree, memory_size=memory)
+    assert jax.tree.structure(other.params) == jax.tree.structure(tree)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-9), other.params,
+                 back(one.params))  # fmt: skip
+    assert int(one.num_evals) == int(other.num_evals)
+
+
+@either
+def test_dtypes_are_kept_whatever_the_leaves(memory):
+    p = {"w": jnp.ones((3, 2), "bfloat16"), "b": jnp.ones((), "float32")}
+    tx = lp.lbfgs_pi(memory_size=memory)
+    state = tx.init(p)
+    updates, new = jax.jit(tx.update)(jax.tree.map(jnp.ones_like, p), state, p)
+    kinds = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)  # noqa: E731
+    assert kinds(updates) == kinds(p)
+    assert kinds(new) == kinds(state)
+    assert {leaf.dtype.name for leaf in state[0].history} == {"float32", "int32"}
+
+
+@pytest.mark.parametrize("policy", [None, "general", "mnist-limited", "unit"])
+@either
+def test_any_policy_solves_with_it(policy, memory):
+    x0 = jnp.tile(jnp.array([-1.2, 1.0]), 3)
+    result = lp.minimize(oracles.rosenbrock, x0, memory_size=memory, policy=policy, max_iters=2000)
+    assert lp.Status(int(result.status)) == lp.Status.CONVERGED
+
+
+@either
+def test_a_batch_is_its_problems_one_by_one(memory):
+    starts = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)))
+    solve = lambda x: lp.minimize(oracles.rosenbrock, x, memory_size=memory, max_iters=25)  # noqa: E731
+    batch = jax.jit(jax.vmap(solve))(starts)
+    for i, x in enumerate(starts):
+        one = jax.jit(solve)(x)
+        np.testing.assert_allclose(batch.params[i], one.params, rtol=1e-6, atol=1e-8)
+
+
+@either
+def test_a_nan_is_taken_back_and_h_stays_as_it_was(memory):
+    tx = lp.lbfgs_pi(memory_size=memory)
+    x = jnp.array([-1.2, 1.0, 0.3])
+    state = tx.init(x)
+    for k in range(120):
+        value, g = jax.value_and_grad(oracles.rosenbrock)(x)
+        before = state
+        if k == 9:
+            value, g = jnp.nan, jnp.full_like(g, jnp.nan)
+        updates, state = tx.update(g, state, x, value=value)
+        if k == 9:
+            jax.tree.map(np.testing.assert_array_equal, state[0].history, before[0].history)
+        x = optax.apply_updates(x, updates)
+        assert np.isfinite(x).all()
+    assert oracles.rosenbrock(x) < 1e-10
+
+
+@pytest.mark.parametrize(("unit", "length"), [(1e16, 1.0), (1e-16, 1.0), (1.0, 1e6), (1e-8, 1e-6)])
+@pytest.mark.parametrize(
+    ("memory", "update"), [*(("dense", name) for name in UPDATES), ("full", "bfgs")]
+)
+def test_the_trajectory_is_free_of_units(memory, update, unit, length):
+    """F times a number, x times another: the same f, step by step."""
+    x0 = jnp.array([-1.2, 1.0, 0.4, 0.7])
+    stopping = lp.Stopping(gtol=0.0)
+    solve = jax.jit(
+        lambda c, b: lp.minimize(
+            lambda x: c * (0.1 + oracles.rosenbrock(x / b)), b * x0, max_iters=30, tol=stopping,
+            memory_size=memory, policy=lp.Rule(update=update),
+        )
+    )  # fmt: skip
+    plain, other = solve(1.0, 1.0), solve(unit, length)
+    np.testing.assert_allclose(
+        other.trajectory.value / unit, plain.trajectory.value, rtol=1e-5, atol=1e-9
+    )
+
+
+@either
+def test_a_run_that_is_saved_goes_on_to_the_bit(memory):
+    tx = lp.lbfgs_pi(memory_size=memory)
+
+    @jax.jit
+    def step(x, state):
+        value, g = jax.value_and_grad(oracles.rosenbrock)(x)
+        updates, state = tx.update(g, state, x, value=value)
+        return optax.apply_updates(x, updates), state
+
+    x = jnp.array([-1.2, 1.0, 0.3])
+    state = tx.init(x)
+    for k in range(30):
+        if k == 13:
+            saved = jax.tree.map(np.asarray, (x, state))
+        x, state = step(x, state)
+    again, state_again = jax.tree.map(jnp.asarray, saved)
+    for _ in range(13, 30):
+        again, state_again = step(again, state_again)
+    jax.tree.map(np.testing.assert_array_equal, (x, state), (again, state_again))
+
+
+def test_what_does_not_fit_is_named_with_its_size():
+    with pytest.raises(ValueError, match=r"100,000 parameters has 80\.0 GB, more than .* 4 GB"):
+        lp.minimize(lambda x: jnp.sum(x**2), jnp.zeros(100_000), memory_size="dense")
+    with pytest.raises(ValueError, match=r"A full memory for 20,000 .* 6\.4 GB, .*Full\(limit_gb"):
+        lp.lbfgs_pi(memory_size="full").init(jnp.zeros(20_000))
+    with pytest.raises(ValueError, match=r"3,000 parameters has 0\.1 GB, more than .* 0\.01 GB"):
+        lp.lbfgs_pi(memory_size=lp.Dense(limit_gb=0.01)).init(jnp.zeros(3000))
+    with pytest.raises(ValueError, match='must be a number, "full" or "dense", but got \'all\''):
+        lp.lbfgs_pi(memory_size="all")
+    with pytest.raises(ValueError, match="A rule's update must be one of bfgs"):
+        lp.Rule(update="dfp")
