@@ -15,7 +15,9 @@ from jax_lbfgs_pi.trees import Params
 
 
 class ScaleByLBFGSPiState(NamedTuple):
-    """State of `scale_by_lbfgs_pi`: (2m + 2) n numbers and O(m²) more, or n² + 2n of a dense H.
+    """State of `scale_by_lbfgs_pi`.
+
+    (2m + 2) n numbers and O(m²) more; with a dense H n² + 3n, with a full memory 2n² + 4n.
 
     Attributes:
       count: accepted points so far, x0 among them; an int32 scalar.
@@ -28,7 +30,8 @@ class ScaleByLBFGSPiState(NamedTuple):
       unit: f and g are multiplied by this, a power of 2: 1 unless squares would be out of range
         (`units`). All that stands here of f, g and y is in this unit, but for `grad_norm`.
       values: f at the last accepted points.
-      history: a `History`, the curvature pairs and their inner products; or a `DenseHistory`.
+      history: a `History`, the curvature pairs and their inner products; or a `DenseHistory`, or a
+        `FullHistory`.
       history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
         gradient they give the products with y, which so need no pass of their own. Of empty slots
         and skipped pairs they mean nothing and are never used. Of a dense H m is 0.

@@ -51,8 +51,9 @@ def scale_by_lbfgs_pi(
       policy: a `StepPolicy`, a function from `InnerProducts` to a scalar (the paper's `Policy` is
         one), or the name of a shipped one; None is the best of these, with a dense H the rule.
       memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
-        above. "dense" keeps H as a matrix, n² numbers (`Dense` has a limit), for long runs of up
-        to some thousands of variables.
+        above. "full" keeps all pairs since the start, in 2 n² numbers, for up to some hundred
+        variables; "dense" H as a matrix that is scaled as it goes, in n², for long runs of up to
+        some thousands (`Full` and `Dense` have a limit).
       first_step: the length of the first step, in the units of x; None leaves it to the policy. May
         be traced.
       max_step: the greatest length of a step, likewise; None for no limit.

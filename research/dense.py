@@ -32,13 +32,12 @@ class Free(lp.Rule):
 
 VARIANTS = {
     "general, m = 20": (GENERAL, 20),
+    "general, full": (GENERAL, "full"),
     "rule, m = 20": (lp.Rule(), 20),
-    "bfgs": (lp.Rule(update="bfgs"), "dense"),
+    "rule, full": (lp.Rule(), "full"),
     "self-scaled bfgs": (lp.Rule(update="self-scaled-bfgs"), "dense"),
     "self-scaled broyden": (lp.Rule(), "dense"),
-    "bfgs, free t": (Free(update="bfgs"), "dense"),
     "self-scaled bfgs, free t": (Free(update="self-scaled-bfgs"), "dense"),
-    "self-scaled broyden, free t": (Free(), "dense"),
 }
 SIZES = ((1, 3), (4, 10), (11, 50), (51, 500))
 """Problems of so many variables stand together."""

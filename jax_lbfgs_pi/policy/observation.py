@@ -69,10 +69,10 @@ class Facts(NamedTuple):
     Attributes:
       num_pairs: pairs in the window, or in a dense H.
       curvatures: `yᵀy / sᵀy` of all pairs in the window, in no order, shape `(m,)`; 0 where there
-        is
-        none; of a dense H empty.
+        is none; of a full memory the greatest and the least; of a dense H empty.
       in_span: Σ (s_iᵀg_k)² / s_iᵀy_i over the window: 0 where f is a quadratic and the steps are
-        exact, and were the s_i conjugate the share of the pairs in g_kᵀH g_k; of a dense H 0.
+        exact, and were the s_i conjugate the share of the pairs in g_kᵀH g_k, which it is of a full
+        memory; of a dense H 0.
       memory_size: m, how many pairs there is room for, of a dense H n; an `int`.
       b: `sᵀBs / sᵀy` of the newest pair, B = H⁻¹ before it; 0 where H is no matrix or had no pair.
       h: `yᵀHy / sᵀy`, likewise.
