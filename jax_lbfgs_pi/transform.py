@@ -4,7 +4,7 @@ from typing import Any, SupportsIndex
 
 import optax
 
-from jax_lbfgs_pi import trees, units
+from jax_lbfgs_pi import linalg, trees, units
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.dense_history import Dense, Full
 from jax_lbfgs_pi.policy import AnyPolicy
@@ -50,10 +50,10 @@ def scale_by_lbfgs_pi(
     Args:
       policy: a `StepPolicy`, a function from `InnerProducts` to a scalar (the paper's `Policy` is
         one), or the name of a shipped one; None is the best of these, with a dense H the rule.
-      memory_size: m, the number of curvature pairs kept; None is 20 up to 10⁴ variables, and 10
-        above. "full" keeps all pairs since the start, in 2 n² numbers, for up to some hundred
-        variables; "dense" H as a matrix that is scaled as it goes, in n², for long runs of up to
-        some thousands (`Full` and `Dense` have a limit).
+      memory_size: m, the number of curvature pairs kept. "full" keeps all since the start, in 2 n²
+        numbers; "dense" H as a matrix that is scaled as it goes, in n², for long runs of up to some
+        thousands of variables (`Full` and `Dense` have a limit). None is full from 4 to 100
+        variables, else 20 up to 10⁴ and 10 above; without a guard no memory is full by itself.
       first_step: the length of the first step, in the units of x; None leaves it to the policy. May
         be traced.
       max_step: the greatest length of a step, likewise; None for no limit.
@@ -70,6 +70,7 @@ def scale_by_lbfgs_pi(
       TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
     """
     size = _as_memory_size(memory_size)
+    by_size = size is None and guard is not None  # without, it is the paper's algorithm
     lengths = Lengths(first_step, max_step)
     for name, length in zip(("first_step", "max_step"), lengths, strict=True):
         if not (length is None or trees.is_traced(length) or length > 0):
@@ -85,7 +86,7 @@ def scale_by_lbfgs_pi(
         guard = guard._replace(first_decrease=FIRST_DECREASE)
 
     def init(params: Params) -> ScaleByLBFGSPiState:
-        return init_state(step_policy, params, size)
+        return init_state(step_policy, params, _by_size(params) if by_size else size)
 
     def update(
         updates: Params,
@@ -111,6 +112,12 @@ def scale_by_lbfgs_pi(
         return updates, state if guard is None else units.adapt(state)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _by_size(params: Params) -> Full | None:
+    """A full memory for 4 to 100 variables (`docs/research/15-full.md`); None for a window."""
+    params = trees.of_arrays(params)
+    return Full() if 4 <= trees.size(params) <= 100 and linalg.can_be_raveled(params) else None
 
 
 def _as_memory_size(memory_size: MemorySize) -> int | Dense | Full | None:

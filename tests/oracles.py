@@ -159,6 +159,9 @@ def safeguarded(value_and_grad, x0, num_evals, m, with_value=True):
             t = 2 * abs(f) / -(g @ d) if with_value else 1 / np.linalg.norm(d)
         else:
             t = 1 / max(1 - r, 0.25) if r > 0.9 else 1.0
+            fall = values[-2] - values[-1]
+            if rejected and with_value and fall > 10 * np.finfo(float).eps * abs(values[-1]):
+                t = min(t, 2.02 * fall / -(g @ d))
             t = min(t, 10 * last / np.linalg.norm(d))
         s, rejected = t * d, 0
         trial = x + s

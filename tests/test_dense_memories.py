@@ -13,6 +13,17 @@ from tests import oracles
 either = pytest.mark.parametrize("memory", ["dense", "full"])
 
 
+def test_the_default_is_by_n():
+    """Full from 4 to 100 variables with a guard, else a window of 20 or 10 pairs."""
+    pairs = lambda state: state.history_grads.shape[1]  # noqa: E731
+    for n, expected in ((3, 20), (4, 0), (100, 0), (101, 20), (10_000, 20), (10_001, 10)):
+        state = lp.scale_by_lbfgs_pi().init({"a": jnp.zeros(n - 1), "b": jnp.zeros(())})
+        assert pairs(state) == expected, n
+        assert (type(state.history).__name__ == "FullHistory") == (expected == 0)
+    assert pairs(lp.scale_by_lbfgs_pi(guard=None).init(jnp.zeros(10))) == 20
+    assert pairs(lp.scale_by_lbfgs_pi(memory_size=7).init(jnp.zeros(10))) == 7
+
+
 @either
 def test_trees_go_in_and_come_out(memory):
     """Steps on a tree are those on the raveled vector."""

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import some_of
+
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
@@ -13,7 +15,6 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TIMEOUT = 600  # seconds for one cell, on a slow and busy machine
 STRICT = """
 import warnings
-from tests.marks import some_of
 warnings.simplefilter("error")
 warnings.filterwarnings("ignore", module="ipykernel")  # of itself, as it shuts down
 """

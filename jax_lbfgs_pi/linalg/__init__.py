@@ -19,7 +19,13 @@ from jax_lbfgs_pi.linalg.products import (
     vdot,
     vdots,
 )
-from jax_lbfgs_pi.linalg.symmetric import ravel, symmetric_product, symmetric_update, unravel
+from jax_lbfgs_pi.linalg.symmetric import (
+    can_be_raveled,
+    ravel,
+    symmetric_product,
+    symmetric_update,
+    unravel,
+)
 from jax_lbfgs_pi.linalg.writes import (
     choose_after,
     materialize,
@@ -34,6 +40,7 @@ __all__ = [
     "LONG",
     "SHORT",
     "any_shard",
+    "can_be_raveled",
     "choose_after",
     "materialize",
     "matvec",

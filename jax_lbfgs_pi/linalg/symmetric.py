@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
 from jaxtyping import Array, Float
 
 
@@ -22,6 +23,12 @@ def unravel(vector: Float[Array, " n"], like: object) -> object:
         parts.append(part.astype(jnp.result_type(leaf)))
         start += size
     return jax.tree.unflatten(structure, parts)
+
+
+def can_be_raveled(tree: object) -> bool:
+    """Whether the leaves may become one vector: explicit mesh axes do not allow it."""
+    meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
+    return not any(AxisType.Explicit in mesh.axis_types for mesh in meshes)
 
 
 def symmetric_product(matrix: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
