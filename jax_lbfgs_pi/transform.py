@@ -116,6 +116,7 @@ def scale_by_lbfgs_pi(
 
 def _by_size(params: Params) -> Full | None:
     """A full memory for 4 to 100 variables (`docs/research/15-full.md`); None for a window."""
+    trees.check_floating(params)
     params = trees.of_arrays(params)
     return Full() if 4 <= trees.size(params) <= 100 and linalg.can_be_raveled(params) else None
 
