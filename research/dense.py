@@ -35,12 +35,15 @@ VARIANTS = {
     "general, full": (GENERAL, "full"),
     "rule, m = 20": (lp.Rule(), 20),
     "rule, full": (lp.Rule(), "full"),
+    "bfgs": (lp.Rule(update="bfgs"), "dense"),
     "self-scaled bfgs": (lp.Rule(update="self-scaled-bfgs"), "dense"),
     "self-scaled broyden": (lp.Rule(), "dense"),
+    "bfgs, free t": (Free(update="bfgs"), "dense"),
     "self-scaled bfgs, free t": (Free(update="self-scaled-bfgs"), "dense"),
+    "self-scaled broyden, free t": (Free(), "dense"),
 }
-SIZES = ((1, 3), (4, 10), (11, 50), (51, 500))
-"""Problems of so many variables stand together."""
+SIZES = ((1, 3), (4, 10), (11, 50), (51, 500), (11, 500), (1, 500))
+"""Problems of so many variables stand together; the last two are unions of the others."""
 
 
 def figure(areas: dict[str, list[float]], path: Path) -> None:
@@ -48,8 +51,8 @@ def figure(areas: dict[str, list[float]], path: Path) -> None:
     fig = Figure(figsize=(7, 4), layout="constrained")
     ax = fig.subplots()
     for i, (label, values) in enumerate(areas.items()):
-        ax.plot(range(len(values)), values, marker="os^vDP*X"[i], label=label)
-    ax.set_xticks(range(len(SIZES)), [f"{low} to {high}" for low, high in SIZES])
+        ax.plot(range(4), values[:4], marker="os^vDP*Xhp"[i], label=label)
+    ax.set_xticks(range(4), [f"{low} to {high}" for low, high in SIZES[:4]])
     ax.set(xlabel="variables", ylabel="area under solved against log evaluations")
     ax.legend(fontsize=7)
     fig.savefig(path, dpi=110)
