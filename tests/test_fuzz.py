@@ -1,6 +1,5 @@
 """Damaged files: a clear error, or what was written; never a crash, nor something else."""
 
-import gc
 import json
 import shutil
 
@@ -17,6 +16,9 @@ from jax_lbfgs_pi.tasks import quadratic_tasks
 from jax_lbfgs_pi.training.evolution import EvolutionConfig
 from jax_lbfgs_pi.training.evolution_run import LOG, STATE, evolve_in
 from jax_lbfgs_pi.training.log import read_log
+
+# Of damaged checkpoints orbax leaves coroutines, which are collected whenever that may be.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 FEW, MANY = 150, 10_000
 COUNTS = [FEW, pytest.param(MANY, marks=pytest.mark.slow)]
@@ -169,7 +171,6 @@ def test_logs(trained, tmp_path, count):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax leaves some
 @pytest.mark.parametrize("count", [1_000])
 def test_checkpoints(trained, tmp_path, count):
     """Any file of the latest checkpoint."""
@@ -195,7 +196,6 @@ def test_checkpoints(trained, tmp_path, count):
             assert str(error).endswith(".")  # noqa: PT017
             refused += 1
         shutil.rmtree(folder)
-    gc.collect()  # what orbax leaves is this test's, and not the next one's
     assert refused > 0
 
 
