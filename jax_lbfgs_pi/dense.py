@@ -21,7 +21,7 @@ from jax_lbfgs_pi.dense_history import DenseHistory
 from jax_lbfgs_pi.policy import Facts, Scaling
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.trees import Params
-from jax_lbfgs_pi.trial import Direction, Measured
+from jax_lbfgs_pi.trial import Direction, Measured, raveled, unguarded
 
 
 class Updating(NamedTuple):
@@ -124,9 +124,7 @@ class Reading(NamedTuple):
         state: ScaleByLBFGSPiState,
     ) -> Updating:
         """Decides whether H is to be changed, and measures it along the new pair."""
-        if accepted is None or stored is None:  # without a guard
-            accepted = new.finite
-            stored = accepted & (state.count > 0) & (new.sy > 0)
+        accepted, stored = unguarded(new, accepted, stored, state)
         g, y, _, hg, hy, known = self
         yhy, ghg, ghy = linalg.vdots((y, hy), (g, hg), (g, hy))
         # H is positive definite, but by rounding may cease to be: then it is begun anew.
@@ -146,10 +144,6 @@ class Reading(NamedTuple):
 def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
     """The first pass over H."""
     history = state.history
-    dtype = history.matrix.dtype
-    g, prev_g, x, prev_x = (
-        linalg.ravel(tree, dtype) for tree in (grads, state.prev_grads, params, state.prev_params)
-    )
-    y = g - prev_g
+    g, y, s = raveled(state, grads, params, history.matrix.dtype)
     hg = linalg.symmetric_product(history.matrix, g)
-    return Reading(g, y, x - prev_x, hg, hg - history.way, history.num_pairs > 0)
+    return Reading(g, y, s, hg, hg - history.way, history.num_pairs > 0)

@@ -18,7 +18,7 @@ from jax_lbfgs_pi.dense_history import FullHistory
 from jax_lbfgs_pi.policy import Facts, Scaling
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.trees import Params
-from jax_lbfgs_pi.trial import Direction, Measured
+from jax_lbfgs_pi.trial import Direction, Measured, raveled, unguarded
 
 
 class Change(NamedTuple):
@@ -138,9 +138,7 @@ class Reading(NamedTuple):
         state: ScaleByLBFGSPiState,
     ) -> Updating:
         """What the new pair makes of M and R."""
-        if accepted is None or stored is None:  # without a guard
-            accepted = new.finite
-            stored = accepted & (state.count > 0) & (new.sy > 0)
+        accepted, stored = unguarded(new, accepted, stored, state)
         g, y, s, ways, changes = self
         s = jnp.where(stored, s, 0.0)
         per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
@@ -175,12 +173,9 @@ def _changed(
 def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
     """The first pass over both matrices."""
     history = state.history
-    dtype = history.start.dtype
-    g, prev_g, x, prev_x = (
-        linalg.ravel(tree, dtype) for tree in (grads, state.prev_grads, params, state.prev_params)
-    )
+    g, y, s = raveled(state, grads, params, history.start.dtype)
     ways = jnp.stack([linalg.symmetric_product(a, g) for a in (history.start, history.rest)])
-    return Reading(g, g - prev_g, x - prev_x, ways, ways - history.ways)
+    return Reading(g, y, s, ways, ways - history.ways)
 
 
 def _positive(x: Array) -> Array:

@@ -102,3 +102,26 @@ def pair_vectors(new: Measured, state: ScaleByLBFGSPiState) -> tuple[Params, Par
         trees.subtract(new.params, state.prev_params),
         trees.subtract(new.grads, state.prev_grads),
     )
+
+
+def raveled(
+    state: ScaleByLBFGSPiState, grads: Params, params: Params, dtype: Any
+) -> tuple[Array, Array, Array]:
+    """The vectors g, y and s, for memories that are matrices; at the first point g alone counts."""
+    g, prev_g, x, prev_x = (
+        linalg.ravel(tree, dtype) for tree in (grads, state.prev_grads, params, state.prev_params)
+    )
+    return g, g - prev_g, x - prev_x
+
+
+def unguarded(
+    new: Measured,
+    accepted: Bool[Array, ""] | None,
+    stored: Bool[Array, ""] | None,
+    state: ScaleByLBFGSPiState,
+) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """Whether the trial is accepted, and its pair stored, of a matrix also where no guard says."""
+    if accepted is None or stored is None:
+        accepted = new.finite
+        stored = accepted & (state.count > 0) & (new.sy > 0)
+    return accepted, stored
