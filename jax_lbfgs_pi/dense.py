@@ -72,9 +72,9 @@ class Updating(NamedTuple):
         vg, ghy, gs = (jnp.where(stored, x, 0.0) for x in (vg, ghy, new.gs))
         c_hy, c_v = -scale * per_yhy, jnp.where(stored, scale * phi * yhy, 0.0)
         way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (per_sy * gs) * s
-        wg, wy = linalg.vdots((way, g), (way, y))
+        wg, wy, ww = linalg.vdots((way, g), (way, y), (way, way))
         # As above: down the gradient, and H is begun anew.
-        lost = accepted & ~(wg > 0) & (new.gg > 0)
+        lost = accepted & ~((wg > 0) & jnp.isfinite(ww)) & (new.gg > 0)
         way, wg, wy = (
             jnp.where(lost, scaling.gamma * down, other)
             for down, other in ((g, way), (new.gg, wg), (new.gy, wy))

@@ -77,9 +77,10 @@ class Updating(NamedTuple):
         history, g, y, s, accepted, stored, start, rest, per_sy, extremes, _ = self
         gamma = scaling.gamma.astype(g.dtype)
         way = gamma * start.way + rest.way
-        wg, wy = linalg.vdots((way, g), (way, y))
-        # By rounding H may cease to be positive definite: then down the gradient, and begun anew.
-        lost = accepted & ~(wg > 0) & (new.gg > 0)
+        wg, wy, ww = linalg.vdots((way, g), (way, y), (way, way))
+        # By rounding H may cease to be positive definite, or overflow: then down the gradient, and
+        # begun anew.
+        lost = accepted & ~((wg > 0) & jnp.isfinite(ww)) & (new.gg > 0)
         way, wg, wy = (
             jnp.where(lost, gamma * down, other)
             for down, other in ((g, way), (new.gg, wg), (new.gy, wy))
@@ -87,7 +88,10 @@ class Updating(NamedTuple):
         keeps = jnp.where(lost, 0.0, 1.0).astype(g.dtype)
         matrices = (
             linalg.symmetric_update(
-                matrix, keeps, diagonal, *((keeps * c, v) for c, v in (*terms_of(change), *more))
+                matrix,
+                keeps,
+                diagonal,
+                *((jnp.where(lost, 0.0, c), v) for c, v in (*terms_of(change), *more)),
             )
             for matrix, change, diagonal, more in (
                 (history.start, start, 1.0 - keeps, ()),
@@ -99,7 +103,7 @@ class Updating(NamedTuple):
         updated = FullHistory(
             *matrices,
             ways=jnp.where(accepted, anew, history.ways),
-            extremes=keeps * extremes,
+            extremes=jnp.where(lost, 0.0, extremes),
             num_pairs=num_pairs.astype(jnp.int32),
         )
         d = linalg.unravel(-way, new.grads)

@@ -112,7 +112,7 @@ def test_every_competitor_keeps_the_budget_and_starts_at_f0(name):
     assert record.best[-1] <= record.best[0] == record.value[0]
 
 
-@pytest.mark.parametrize("name", ["BTLS", "optax.lbfgs", "SciPy m=5", "Kanzow-Steck", "L-BFGS-π"])
+@pytest.mark.parametrize("name", ["BTLS", "optax.lbfgs", "SciPy m=5", "SciPy BFGS", "Kanzow-Steck", "L-BFGS-π"])
 def test_as_many_evaluations_are_executed_as_are_counted(name):
     """Every recorded f was executed at the evaluation of its number."""
     (competitor,) = competitors(name)
@@ -127,7 +127,7 @@ def test_as_many_evaluations_are_executed_as_are_counted(name):
         np.testing.assert_allclose(np.array(EVALUATED)[record.num_evals - 1], record.value)
 
 
-@pytest.mark.parametrize("memory_size", [2, 5])
+@pytest.mark.parametrize("memory_size", [2, 5, None])
 def test_scipys_record_has_scipys_evaluations(memory_size):
     competitor = ScipyByEvaluation("SciPy", memory_size=memory_size)
     record = Runner(400)(rosenbrock_problem("r"), competitor)
@@ -139,8 +139,11 @@ def test_scipys_record_has_scipys_evaluations(memory_size):
         seen.append((float(value), np.linalg.norm(grad)))
         return float(value), np.asarray(grad)
 
-    options = {"maxcor": memory_size, "ftol": 0.0, "gtol": 0.0}
-    result = scipy.optimize.minimize(plain, X0, jac=True, method="L-BFGS-B", options=options)
+    method = "BFGS" if memory_size is None else "L-BFGS-B"
+    options = {"gtol": 0.0}
+    if memory_size is not None:
+        options |= {"maxcor": memory_size, "ftol": 0.0}
+    result = scipy.optimize.minimize(plain, X0, jac=True, method=method, options=options)
     assert len(record.value) == result.nfev < 400  # its line search failed
     np.testing.assert_allclose(record.value, [value for value, _ in seen], rtol=1e-6, atol=1e-20)
     np.testing.assert_allclose(record.grad_norm, [g for _, g in seen], rtol=1e-6, atol=1e-9)
@@ -301,12 +304,19 @@ def test_names_must_be_distinct_and_policies_known():
 def test_who_takes_part():
     names = list(bench.bench_competitors())
     assert names == [
-        "t = 1", "BTLS", "optax.lbfgs", "SciPy m=5", "SciPy m=10", "SciPy m=20", "Prodigy", "ADAM",
-        "RMSProp", "Kanzow-Steck", "paper-mnist", "mnist-limited-seed1", "L-BFGS-π",
+        "t = 1", "BTLS", "optax.lbfgs", "SciPy m=5", "SciPy m=10", "SciPy m=20", "SciPy BFGS",
+        "Prodigy", "ADAM", "RMSProp", "Kanzow-Steck", "paper-mnist", "mnist-limited-seed1", "L-BFGS-π",
     ]  # fmt: skip
     assert bench.policy_entrant("cosine").name == "π cosine"
     digests = {bench.policy_entrant(name).digest for name in ("cosine", "unit", "paper-mnist")}
     assert len(digests) == 3
+
+
+@pytest.mark.parametrize("n", [3, 6, 120])
+def test_the_favourite_has_the_memory_that_users_get(n):
+    (favourite,) = competitors(bench.FAVOURITE)
+    history = favourite.make().init(jnp.zeros(n))[0].history
+    assert type(history).__name__ == ("FullHistory" if n == 6 else "History")
 
 
 # --- the command ----------------------------------------------------------------------------------

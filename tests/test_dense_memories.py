@@ -140,3 +140,31 @@ def test_what_does_not_fit_is_named_with_its_size():
         lp.lbfgs_pi(memory_size="all")
     with pytest.raises(ValueError, match="A rule's update must be one of bfgs"):
         lp.Rule(update="dfp")
+
+
+@pytest.mark.parametrize(
+    ("memory", "spoiled"),
+    [("dense", -1.0), ("dense", 1e306), ("full", -1.0), ("full", 1e200), ("full", 1e306)],
+)
+def test_a_matrix_that_is_indefinite_or_overflows_is_begun_anew(memory, spoiled):
+    """From then on every entry is finite, and the run ends at a minimum."""
+    x = jnp.array([-1.2, 1.0, 0.5, 2.0])
+    tx = lp.lbfgs_pi(memory_size=memory)
+    evaluate = jax.jit(jax.value_and_grad(oracles.rosenbrock))
+    update, state = jax.jit(tx.update), tx.init(x)
+    for i in range(250):
+        value, grads = evaluate(x)
+        updates, state = update(grads, state, x, value=value)
+        x = optax.apply_updates(x, updates)
+        if i == 6:
+            history = state[0].history
+            scaled = {
+                name: spoiled * getattr(history, name)
+                for name in ("matrix", "start", "rest", "way", "ways")
+                if hasattr(history, name)
+            }
+            history = history._replace(**scaled)
+            state = (state[0]._replace(history=history), *state[1:])
+        elif i > 6:
+            assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state[0].history)), i
+    assert jnp.linalg.norm(evaluate(x)[1]) < 1e-9

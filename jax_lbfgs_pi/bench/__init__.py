@@ -2,6 +2,7 @@
 
 from jax_lbfgs_pi.bench.competitors import (
     FAVOURITE,
+    SCIPY_BFGS,
     ScipyByEvaluation,
     SuiteCompetitor,
     bench_competitors,
@@ -24,6 +25,7 @@ from jax_lbfgs_pi.bench.statistics import (
 
 __all__ = [
     "FAVOURITE",
+    "SCIPY_BFGS",
     "Costs",
     "Duel",
     "Estimate",

@@ -12,11 +12,13 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi import baselines
 from jax_lbfgs_pi.baselines import Competitor
 from jax_lbfgs_pi.bench.kanzow_steck import kanzow_steck
-from jax_lbfgs_pi.pretrained import policy_digest
+from jax_lbfgs_pi.pretrained import DEFAULT, policy_digest
 
 FAVOURITE = "L-BFGS-π"
 NAMED_POLICIES = ("paper-mnist", "mnist-limited-seed1")
 SCIPY_MEMORIES = (5, 10, 20)
+SCIPY_BFGS = "SciPy BFGS"
+"""Takes part where it is named: most problems of the suite are too large for it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +35,14 @@ class SuiteCompetitor(Competitor):
 
 @dataclasses.dataclass(frozen=True)
 class ScipyByEvaluation(SuiteCompetitor):
-    """SciPy's L-BFGS-B, every evaluation of which is recorded; `make` is not used.
+    """SciPy's L-BFGS-B or BFGS, every evaluation of which is recorded; `make` is not used.
 
     Attributes:
-      memory_size: `maxcor`.
+      memory_size: `maxcor` of L-BFGS-B; None for BFGS, whose H has n² numbers.
     """
 
     make: Callable[[], optax.GradientTransformation] = optax.identity
-    memory_size: int = 5
+    memory_size: int | None = 5
 
 
 def policy_entrant(
@@ -68,9 +70,9 @@ def policy_entrant(
 def bench_competitors(memory_size: int = 10) -> dict[str, Competitor]:
     """All competitors by name, the default L-BFGS-π last.
 
-    L-BFGS with t = 1, with backtracking, `optax.lbfgs`, Kanzow and Steck's and L-BFGS-π have
-    `memory_size` pairs; SciPy has 5, 10 and 20; the paper's policies have the 5 they were trained
-    with, and no guard, as in the paper.
+    L-BFGS with t = 1, with backtracking, `optax.lbfgs` and Kanzow and Steck's have `memory_size`
+    pairs; SciPy has 5, 10 and 20, its BFGS all; the paper's policies have the 5 they were trained
+    with, and no guard, as in the paper; L-BFGS-π is what users get, whose memory depends on n.
 
     Raises:
       ValueError: for `memory_size < 1`.
@@ -83,11 +85,14 @@ def bench_competitors(memory_size: int = 10) -> dict[str, Competitor]:
         SuiteCompetitor("BTLS", lambda: baselines.lbfgs_backtracking(memory_size=m)),
         SuiteCompetitor("optax.lbfgs", lambda: optax.lbfgs(memory_size=m)),
         *(ScipyByEvaluation(f"SciPy m={k}", memory_size=k) for k in SCIPY_MEMORIES),
+        ScipyByEvaluation(SCIPY_BFGS, memory_size=None),
         SuiteCompetitor("Prodigy", optax.contrib.prodigy),
         SuiteCompetitor("ADAM", baselines.adam),
         SuiteCompetitor("RMSProp", baselines.rmsprop),
         SuiteCompetitor("Kanzow-Steck", lambda: kanzow_steck(m), retreats=True),
         *(policy_entrant(name, name=name, memory_size=5, guard=None) for name in NAMED_POLICIES),
-        SuiteCompetitor(FAVOURITE, lambda: lp.lbfgs_pi(memory_size=m), retreats=True),
+        SuiteCompetitor(
+            FAVOURITE, lp.lbfgs_pi, retreats=True, digest=policy_digest(lp.load_policy(DEFAULT))
+        ),
     )
     return {entrant.name: entrant for entrant in entrants}

@@ -153,10 +153,10 @@ def _compile_scipy(
 
     value_and_grad = jax.jit(jax.value_and_grad(flat_loss)).lower(flat, data).compile()
     # SciPy's own tests of progress are off: it ends where its line search fails.
-    options = {
-        "maxcor": competitor.memory_size, "ftol": 0.0, "gtol": 0.0,
-        "maxiter": budget + 1, "maxfun": 20 * budget + 20,
-    }  # fmt: skip
+    options: dict[str, Any] = {"gtol": 0.0, "maxiter": budget + 1}
+    method = "BFGS" if competitor.memory_size is None else "L-BFGS-B"
+    if method == "L-BFGS-B":
+        options |= {"maxcor": competitor.memory_size, "ftol": 0.0, "maxfun": 20 * budget + 20}
 
     def go(data: Any, x0: Any) -> tuple[dict[str, np.ndarray], int]:
         start = ravel_pytree(x0)[0]
@@ -171,7 +171,7 @@ def _compile_scipy(
 
         with contextlib.suppress(_BudgetSpent), threadpool_limits(1, user_api="blas"):
             scipy.optimize.minimize(
-                objective, np.asarray(start, float), jac=True, method="L-BFGS-B", options=options
+                objective, np.asarray(start, float), jac=True, method=method, options=options
             )
         values, norms = np.array(rows).T
         arrays = {

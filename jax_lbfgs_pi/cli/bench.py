@@ -37,7 +37,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--limit-n", type=positive, metavar="N", help="skip problems of more than N variables"
     )
-    parser.add_argument("--against", nargs="+", metavar="NAME", help="competitors (default: all)")
+    parser.add_argument(
+        "--against", nargs="+", metavar="NAME",
+        help="competitors (default: all but SciPy BFGS)",
+    )  # fmt: skip
     parser.add_argument(
         "--policy", action="append", default=[], metavar="POLICY",
         help="name or file of a policy that takes part as `π NAME`; may be repeated, the first "
@@ -52,7 +55,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--memory", type=positive, default=10, metavar="M",
-        help="pairs of all that have no memory of their own (default: %(default)s)",
+        help="pairs of all that have no memory of their own; L-BFGS-π as shipped has one by n "
+        "(default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--tau", type=float, default=1e-6, metavar="TAU",
@@ -157,10 +161,10 @@ def bench_and_report(
 
 def _competitors(args: argparse.Namespace) -> tuple[list[Any], str]:
     """Who takes part, and whom the tables are about."""
-    from jax_lbfgs_pi.bench import FAVOURITE, bench_competitors, policy_entrant
+    from jax_lbfgs_pi.bench import FAVOURITE, SCIPY_BFGS, bench_competitors, policy_entrant
 
     known = bench_competitors(args.memory)
-    names = args.against or list(known)
+    names = args.against or [name for name in known if name != SCIPY_BFGS]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"Unknown competitor {unknown[0]!r}: choose among {', '.join(known)}.")

@@ -45,12 +45,13 @@ def symmetric_update(
     """`scale A + diagonal I + Σ c v vᵀ` over pairs `(c, v)`; symmetric to the last bit if A is.
 
     Each term is a product of two entries of √|c| v: in which order they are taken changes nothing,
-    and it is of the size of the result, when v vᵀ alone might be out of the dtype's range.
+    and it is of the size of the result, when v vᵀ alone might be out of the dtype's range. What is
+    multiplied by 0 may be infinite or NaN.
     """
     n = matrix.shape[0]
-    total = scale * matrix
+    total = jnp.where(scale != 0, scale * matrix, 0.0)
     for c, v in terms:
-        w = jnp.sqrt(jnp.abs(c)) * v
+        w = jnp.where(c != 0, jnp.sqrt(jnp.abs(c)) * v, 0.0)
         total = total + jnp.sign(c) * (w[:, None] * w[None, :])
     row, column = (lax.broadcasted_iota(jnp.int32, (n, n), axis) for axis in (0, 1))
     return total + jnp.where(row == column, diagonal, 0.0)
