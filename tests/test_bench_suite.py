@@ -112,7 +112,9 @@ def test_every_competitor_keeps_the_budget_and_starts_at_f0(name):
     assert record.best[-1] <= record.best[0] == record.value[0]
 
 
-@pytest.mark.parametrize("name", ["BTLS", "optax.lbfgs", "SciPy m=5", "SciPy BFGS", "Kanzow-Steck", "L-BFGS-π"])
+@pytest.mark.parametrize(
+    "name", ["BTLS", "optax.lbfgs", "SciPy m=5", "SciPy BFGS", "Kanzow-Steck", "L-BFGS-π"]
+)
 def test_as_many_evaluations_are_executed_as_are_counted(name):
     """Every recorded f was executed at the evaluation of its number."""
     (competitor,) = competitors(name)
@@ -305,7 +307,8 @@ def test_who_takes_part():
     names = list(bench.bench_competitors())
     assert names == [
         "t = 1", "BTLS", "optax.lbfgs", "SciPy m=5", "SciPy m=10", "SciPy m=20", "SciPy BFGS",
-        "Prodigy", "ADAM", "RMSProp", "Kanzow-Steck", "paper-mnist", "mnist-limited-seed1", "L-BFGS-π",
+        "Prodigy", "ADAM", "RMSProp", "Kanzow-Steck", "paper-mnist",
+        "mnist-limited-seed1", "L-BFGS-π",
     ]  # fmt: skip
     assert bench.policy_entrant("cosine").name == "π cosine"
     digests = {bench.policy_entrant(name).digest for name in ("cosine", "unit", "paper-mnist")}
