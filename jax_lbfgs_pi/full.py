@@ -154,7 +154,7 @@ class Reading(NamedTuple):
         )
         slope = jnp.where(stored, per_sy * new.gs, 0.0)
         rest = rest._replace(way=rest.way + slope * s)
-        curvature = jnp.stack([new.yy * per_sy, new.sy / _positive(new.yy)])
+        curvature = jnp.stack([new.yy * per_sy, new.sy / linalg.divisor(new.yy)])
         curvature = jnp.where(stored, curvature, 0.0)
         extremes = jnp.maximum(state.history.extremes, curvature)
         in_span = linalg.vdot(rest.way, g)
@@ -180,7 +180,3 @@ def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
     g, y, s = raveled(state, grads, params, history.start.dtype)
     ways = jnp.stack([linalg.symmetric_product(a, g) for a in (history.start, history.rest)])
     return Reading(g, y, s, ways, ways - history.ways)
-
-
-def _positive(x: Array) -> Array:
-    return jnp.where(x > 0, x, 1.0)

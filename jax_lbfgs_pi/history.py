@@ -82,15 +82,6 @@ def init_products(m: int, dtype: jnp.dtype) -> Products:
     )
 
 
-def default_memory_size(params: Params) -> int:
-    """20 pairs up to 10⁴ variables, 10 above: more help small problems, and cost large ones most.
-
-    On development problems up to 3,000 variables 20 pairs solve more than 10 within any budget
-    (`docs/research/04-memory.md`).
-    """
-    return 20 if trees.size(params) <= 10_000 else 10
-
-
 def memory_size(history: History) -> int:
     """m, the number of pairs the history has room for."""
     return history.products.sy.shape[0]

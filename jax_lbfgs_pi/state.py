@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.acceptance import WINDOW, Values
 from jax_lbfgs_pi.dense_history import Dense, Full, init_dense
-from jax_lbfgs_pi.history import default_memory_size, init_history
+from jax_lbfgs_pi.history import init_history
 from jax_lbfgs_pi.policy import Pair, StepPolicy
 from jax_lbfgs_pi.trees import Params
 
@@ -64,9 +64,9 @@ class ScaleByLBFGSPiState(NamedTuple):
 
 
 def init_state(
-    policy: StepPolicy, params: Params, memory_size: int | Dense | Full | None = None
+    policy: StepPolicy, params: Params, memory_size: int | Dense | Full
 ) -> ScaleByLBFGSPiState:
-    """The state before the first update, with room for `memory_size` pairs, by default by n.
+    """The state before the first update, with room for `memory_size` pairs.
 
     Raises:
       ValueError: for `memory_size < 1`, or a dense H above its limit.
@@ -77,8 +77,7 @@ def init_state(
     if isinstance(memory_size, (Dense, Full)):
         m, history = 0, init_dense(params, memory_size)
     else:
-        m = default_memory_size(params) if memory_size is None else memory_size
-        history = init_history(params, m)
+        m, history = memory_size, init_history(params, memory_size)
     dtype = trees.scalar_dtype(params)
 
     def zero(dtype: Any = dtype) -> jax.Array:

@@ -70,7 +70,6 @@ def scale_by_lbfgs_pi(
       TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
     """
     size = _as_memory_size(memory_size)
-    by_size = size is None and guard is not None  # without, it is the paper's algorithm
     lengths = Lengths(first_step, max_step)
     for name, length in zip(("first_step", "max_step"), lengths, strict=True):
         if not (length is None or trees.is_traced(length) or length > 0):
@@ -86,7 +85,8 @@ def scale_by_lbfgs_pi(
         guard = guard._replace(first_decrease=FIRST_DECREASE)
 
     def init(params: Params) -> ScaleByLBFGSPiState:
-        return init_state(step_policy, params, _by_size(params) if by_size else size)
+        m = default_memory(params, guarded=guard is not None) if size is None else size
+        return init_state(step_policy, params, m)
 
     def update(
         updates: Params,
@@ -114,11 +114,21 @@ def scale_by_lbfgs_pi(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _by_size(params: Params) -> Full | None:
-    """A full memory for 4 to 100 variables (`docs/research/15-full.md`); None for a window."""
+def default_memory(params: Params, *, guarded: bool) -> int | Full:
+    """Full for 4 to 100 variables, a window of 20 pairs up to 10⁴ and of 10 above.
+
+    More pairs help small problems, and cost large ones most (`docs/research/04-memory.md`,
+    `15-full.md`). Without a guard it is the paper's algorithm, which has a window.
+
+    Raises:
+      TypeError: for integer or complex parameters.
+    """
     trees.check_floating(params)
     params = trees.of_arrays(params)
-    return Full() if 4 <= trees.size(params) <= 100 and linalg.can_be_raveled(params) else None
+    n = trees.size(params)
+    if guarded and 4 <= n <= 100 and linalg.can_be_raveled(params):
+        return Full()
+    return 20 if n <= 10_000 else 10
 
 
 def _as_memory_size(memory_size: MemorySize) -> int | Dense | Full | None:

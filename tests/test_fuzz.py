@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import load_file, save
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi import pretrained
 from jax_lbfgs_pi.bench import Record, RecordFolder
 from jax_lbfgs_pi.evaluation import race
+from jax_lbfgs_pi.pretrained import file_format
 from jax_lbfgs_pi.tasks import quadratic_tasks
 from jax_lbfgs_pi.training.evolution import EvolutionConfig
 from jax_lbfgs_pi.training.evolution_run import LOG, STATE, evolve_in
@@ -96,11 +96,11 @@ def test_policies_whose_checksum_is_right(tmp_path, count):
                 tensors["__class__" if rng.random() < 0.2 else f"{key}/x"] = np.zeros(3)
             else:
                 tensors[key] = np.zeros(rng.integers(0, 9, size=rng.integers(0, 4)))
-        network = pretrained._contents(lp.load_policy(name))[1]
+        network = file_format._contents(lp.load_policy(name))[1]
         text = mutated(rng, network.encode()).decode(errors="replace") if i % 2 else network
         header = {
-            "format": pretrained._FORMAT, "network": text,
-            "sha256": pretrained._digest(tensors, text),
+            "format": file_format._FORMAT, "network": text,
+            "sha256": file_format._digest(tensors, text),
         }  # fmt: skip
         path = tmp_path / "made.safetensors"
         path.write_bytes(save(tensors, {"policy": json.dumps(header)}))

@@ -1,13 +1,19 @@
-"""Values inside `jax.shard_map`: over which mesh axes they vary, and what has to be told of it."""
+"""Values on a mesh: of explicit axes, and inside `jax.shard_map` varying over some."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
 from jaxtyping import Array, Bool
 
 from jax_lbfgs_pi.trees import Params
+
+
+def is_explicit(leaf: Any) -> bool:
+    """Whether a leaf is on a mesh of explicit axes, where reshapes and products need telling."""
+    return AxisType.Explicit in jax.typeof(leaf).sharding.mesh.axis_types
 
 
 def varying_axes(tree: Params) -> frozenset[str]:

@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi import trees
+from jax_lbfgs_pi.linalg.meshes import is_explicit
 from jax_lbfgs_pi.trees import Params, scalar_dtype
 
 # Measured on two CPU cores, with m from 5 to 40.
@@ -43,10 +44,9 @@ def _contract(a: Array, b: Array, dtype: Any) -> Array:
 
 def _replicated(like: Array, ndim: int) -> NamedSharding | None:
     """What an inner product must be told where mesh axes are explicit; None elsewhere."""
-    mesh = jax.typeof(like).sharding.mesh
-    if AxisType.Explicit not in mesh.axis_types:
+    if not is_explicit(like):
         return None
-    return NamedSharding(mesh, PartitionSpec(*[None] * ndim))
+    return NamedSharding(jax.typeof(like).sharding.mesh, PartitionSpec(*[None] * ndim))
 
 
 def vdot(a: Params, b: Params) -> Float[Array, ""]:
@@ -94,7 +94,7 @@ def on_one_cpu(*arrays: Array) -> bool:
     # no partitioner splits over devices. Elsewhere separate ones are fused, or split. Explicit mesh
     # axes, be it of one device, do not allow the reshape.
     alone = jax.device_count() == 1 and jax.default_backend() == "cpu"
-    return alone and all(_replicated(x, 0) is None for x in arrays)
+    return alone and not any(is_explicit(x) for x in arrays)
 
 
 def _pairs_one_by_one(a: list[Array], b: list[Array]) -> Float[Array, " k"]:
@@ -161,6 +161,11 @@ def root(square: Array) -> Array:
     """The square root, 0 of what is not positive; its derivative is finite at 0 too: 0."""
     positive = square > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
+
+
+def divisor(x: Array) -> Array:
+    """x, but 1 where it is not positive: of a quotient that is not used there."""
+    return jnp.where(x > 0, x, 1.0)
 
 
 def norm(a: Params) -> Float[Array, ""]:

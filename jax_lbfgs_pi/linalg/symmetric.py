@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType
 from jaxtyping import Array, Float
+
+from jax_lbfgs_pi.linalg.meshes import is_explicit
 
 
 def ravel(tree: object, dtype: jnp.dtype) -> Float[Array, " n"]:
@@ -27,8 +28,7 @@ def unravel(vector: Float[Array, " n"], like: object) -> object:
 
 def can_be_raveled(tree: object) -> bool:
     """Whether the leaves may become one vector: explicit mesh axes do not allow it."""
-    meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
-    return not any(AxisType.Explicit in mesh.axis_types for mesh in meshes)
+    return not any(is_explicit(leaf) for leaf in jax.tree.leaves(tree))
 
 
 def symmetric_product(matrix: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[Array, " n"]:

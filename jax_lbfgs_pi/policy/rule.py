@@ -104,7 +104,7 @@ class Rule:
     def _scaled_update(self, seen: Observation, gamma: Array) -> tuple[Array, Array]:
         """τ and φ; of the first pair H is γ I."""
         known, (ss, sy, yy) = seen.h > 0, seen.pair
-        per_sy = 1.0 / _positive(sy)
+        per_sy = 1.0 / linalg.divisor(sy)
         b = jnp.where(known, seen.b, ss * per_sy / gamma)
         h = jnp.where(known, seen.h, yy * per_sy * gamma)
         bends = (b > 0) & (h > 0)  # else no pair comes in
@@ -129,17 +129,17 @@ class Rule:
         t = jnp.where(r > least, secant, 1.0)
         doubted = self.doubts(seen)
         t = jnp.where(doubted, jnp.minimum(t, for_the_same_fall(seen, products)), t)
-        limit = growth * linalg.root(seen.last_ss / _positive(products.dd))
+        limit = growth * linalg.root(seen.last_ss / linalg.divisor(products.dd))
         t = jnp.where(seen.last_ss > 0, jnp.minimum(t, limit), first_step_size(seen, products))
         return t.astype(products.dd.dtype), memory
 
 
 def first_step_size(seen: Observation, products: InnerProducts) -> Float[Array, ""]:
     """2|f|/|gᵀd|, which reaches f = 0 if f is a parabola; length 1 where f is unknown or 0."""
-    slope = _positive(jnp.abs(products.dg))
+    slope = linalg.divisor(jnp.abs(products.dg))
     to_zero = 2.0 * jnp.abs(seen.value) / slope
     usable = seen.has_value & (to_zero > 0)
-    return jnp.where(usable, to_zero, 1.0 / jnp.sqrt(_positive(products.dd)))
+    return jnp.where(usable, to_zero, 1.0 / jnp.sqrt(linalg.divisor(products.dd)))
 
 
 def for_the_same_fall(seen: Observation, products: InnerProducts) -> Float[Array, ""]:
@@ -151,8 +151,4 @@ def for_the_same_fall(seen: Observation, products: InnerProducts) -> Float[Array
     fall = seen.prev_value - seen.value
     rounding = 10.0 * jnp.finfo(fall.dtype).eps * jnp.abs(seen.value)
     known = seen.has_values & (fall > rounding) & (products.dg < 0)
-    return jnp.where(known, 2.02 * fall / _positive(-products.dg), jnp.inf)
-
-
-def _positive(x: Array) -> Array:
-    return jnp.where(x > 0, x, 1.0)
+    return jnp.where(known, 2.02 * fall / linalg.divisor(-products.dg), jnp.inf)

@@ -1,122 +1,45 @@
 """Policies on disk: the shipped ones, and yours.
 
-A policy file is a safetensors file: the parameters, and as metadata the network's attributes and a
-checksum. Nothing in it is ever executed. Each shipped policy has a card, `NAME.md`, beside it.
+Each shipped policy has a card, `NAME.md`, beside its file; `file_format` says what a file holds.
 """
 
-import dataclasses
-import hashlib
-import json
 import os
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
-from flax import traverse_util
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
-
-from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import (
-    LAYERS,
     AnyPolicy,
     FromProducts,
-    General,
     Policy,
     Rule,
     StepPolicy,
-    StepSizePolicy,
     constant_policy,
     cosine_policy,
-    default_float,
-    init_policy,
+)
+from jax_lbfgs_pi.pretrained.file_format import (
+    SUFFIX,
+    PolicyFileError,
+    Saved,
+    policy_digest,
+    read_policy,
+    save_policy,
 )
 
 DEFAULT = "general"
-_FORMAT = "jax_lbfgs_pi.policy.v1"
-_SUFFIX = ".safetensors"
 _HAND_SET = {"cosine": cosine_policy, "rule": Rule, "unit": constant_policy}
 
-Saved = Policy | General | Rule
-"""The policies that can be written to a file."""
-
-
-class PolicyFileError(ValueError):
-    """A policy file that is truncated, altered, or no policy file at all."""
-
-
-def _attributes(network: StepSizePolicy) -> dict[str, Any]:
-    names = (field.name for field in dataclasses.fields(network))
-    return {name: getattr(network, name) for name in names if name not in ("name", "parent")}
-
-
-def _digest(tensors: dict[str, np.ndarray], network: str) -> str:
-    digest = hashlib.sha256(network.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tensor.dtype}{tensor.shape}".encode() + tensor.tobytes())
-    return digest.hexdigest()
-
-
-def policy_digest(policy: Saved) -> str:
-    """A checksum of a policy's parameters and network: equal for equal policies alone."""
-    tensors, network = _contents(policy)
-    return _digest(tensors, network)
-
-
-def _contents(policy: Saved) -> tuple[dict[str, np.ndarray], str]:
-    if isinstance(policy, Policy):
-        params = policy.params
-        attributes = _attributes(policy.with_clip_layer("clip").network)
-    elif isinstance(policy, General):
-        params, attributes = policy.params, {"base": _described(policy.base)}
-    else:
-        params, attributes = {}, _described(policy)
-    flat = traverse_util.flatten_dict(params, sep="/")
-    tensors = {name: np.asarray(value, order="C") for name, value in flat.items()}
-    return tensors, json.dumps(attributes, sort_keys=True)
-
-
-def _described(policy: StepPolicy) -> dict[str, Any]:
-    if not isinstance(policy, Rule):
-        raise TypeError(
-            f"Only a learned policy that is based on a Rule has a file format, but this one is "
-            f"based on a {type(policy).__name__}."
-        )
-    names = (field.name for field in dataclasses.fields(policy))
-    settings = {name: getattr(policy, name) for name in names}
-    as_is = (str, type(None))
-    return {"rule": {k: x if isinstance(x, as_is) else float(x) for k, x in settings.items()}}
-
-
-def save_policy(policy: Saved, path: str | os.PathLike[str]) -> Path:
-    """Writes a policy to a safetensors file, atomically.
-
-    Args:
-      policy: the policy; its clip is saved as `clip`, the deployed form.
-      path: where to; the suffix `.safetensors` is added if missing.
-
-    Returns:
-      The path written.
-
-    Raises:
-      TypeError: if `policy` is none that has a file format.
-    """
-    if not isinstance(policy, Saved):
-        raise TypeError(
-            f"save_policy saves a Policy, a General or a Rule, but got a {type(policy).__name__}."
-        )
-    tensors, network = _contents(policy)
-    header = {"format": _FORMAT, "network": network, "sha256": _digest(tensors, network)}
-    # One entry: safetensors writes several in no fixed order, and equal policies should be equal
-    # files.
-    metadata = {"policy": json.dumps(header, sort_keys=True)}
-    path = Path(path)
-    if path.suffix != _SUFFIX:
-        path = path.with_name(path.name + _SUFFIX)
-    write_atomically(path, save(tensors, metadata))
-    return path
+__all__ = [
+    "DEFAULT",
+    "PolicyFileError",
+    "Saved",
+    "as_policy",
+    "list_policies",
+    "load_network",
+    "load_policy",
+    "policy_card",
+    "policy_digest",
+    "save_policy",
+]
 
 
 def load_policy(name: str | os.PathLike[str]) -> Saved:
@@ -134,16 +57,16 @@ def load_policy(name: str | os.PathLike[str]) -> Saved:
     """
     if name in _HAND_SET:
         return _HAND_SET[str(name)]()
-    shipped = _folder() / f"{name}{_SUFFIX}"
+    shipped = _folder() / f"{name}{SUFFIX}"
     path = shipped if str(name) in list_policies() else Path(name)
-    if path.name and path.suffix != _SUFFIX and not path.is_file():
-        path = path.with_name(path.name + _SUFFIX)  # as `save_policy` writes it
+    if path.name and path.suffix != SUFFIX and not path.is_file():
+        path = path.with_name(path.name + SUFFIX)  # as `save_policy` writes it
     if not path.is_file():
         raise ValueError(
             f"Unknown policy {str(name)!r}: give the path of a policy file, or one of "
             f"{', '.join(list_policies())}."
         )
-    return _read(path)
+    return read_policy(path)
 
 
 def load_network(name: str | os.PathLike[str]) -> Policy:
@@ -161,73 +84,13 @@ def load_network(name: str | os.PathLike[str]) -> Policy:
     return policy
 
 
-def _read(path: Path) -> Saved:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = json.loads((file.metadata() or {}).get("policy", "{}"))
-            if not isinstance(metadata, dict):
-                metadata = {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise PolicyFileError(
-            f"The policy file {path.name!r} is truncated or not a safetensors file: save it again."
-        ) from error
-    if metadata.get("format") != _FORMAT:
-        raise PolicyFileError(
-            f"The file {path.name!r} is not a policy of format {_FORMAT!r}: write it with "
-            f"save_policy."
-        )
-    network = metadata.get("network", "")
-    if metadata.get("sha256") != _digest(tensors, network):
-        raise PolicyFileError(
-            f"The policy file {path.name!r} was altered since it was saved (its checksum differs): "
-            f"save it again."
-        )
-    # NumPy, not JAX: a policy loaded while a function is traced must not hold its tracers.
-    flat = {key: np.asarray(value, default_float()) for key, value in tensors.items()}
-    try:
-        return _build(traverse_util.unflatten_dict(flat, sep="/"), json.loads(network))
-    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        raise PolicyFileError(
-            f"The policy file {path.name!r} does not hold what a policy is made of: write it with "
-            f"save_policy."
-        ) from error
-
-
-def _rule(settings: dict[str, Any]) -> Rule:
-    names = ("update", "start")
-    numbers = {name: x for name, x in settings.items() if name not in names}
-    if not all(x is None or type(x) in (int, float) for x in numbers.values()):
-        raise ValueError("the rule's settings are no numbers")
-    if any(x is None for name, x in numbers.items() if name != "num_pairs"):
-        raise ValueError("the rule's settings are not all there")
-    return Rule(**settings)
-
-
-def _build(params: Any, attributes: dict[str, Any]) -> Saved:
-    if not isinstance(attributes, dict):
-        raise ValueError("the attributes are no dictionary")
-    if "rule" in attributes:
-        return _rule(attributes["rule"])
-    if "base" in attributes:
-        policy = General(params=params, base=_rule(attributes["base"]["rule"]))
-        shapes = {name: {"kernel": size, "bias": size[1:]} for name, size in LAYERS.items()}
-    else:
-        policy = Policy(params=params, network=StepSizePolicy(**attributes))
-        like = jax.eval_shape(lambda: init_policy(jax.random.key(0), **attributes).params)
-        shapes = jax.tree.map(lambda leaf: leaf.shape, like)
-    if jax.tree.map(lambda leaf: leaf.shape, params) != shapes:
-        raise ValueError("the weights are not those of the network")
-    return policy
-
-
 def _folder() -> Path:
     return Path(str(resources.files(__name__)))
 
 
 def list_policies() -> list[str]:
     """The names of the shipped policies, sorted."""
-    return sorted([*_HAND_SET, *(path.stem for path in _folder().glob(f"*{_SUFFIX}"))])
+    return sorted([*_HAND_SET, *(path.stem for path in _folder().glob(f"*{SUFFIX}"))])
 
 
 def policy_card(name: str) -> str:
