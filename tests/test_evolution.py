@@ -173,12 +173,15 @@ def test_a_training_begins_with_a_policy_if_it_is_given_one(tmp_path):
 def test_bad_settings():
     with pytest.raises(ValueError, match="generations must be positive, but got 0"):
         EvolutionConfig(generations=0)
+    with pytest.raises(ValueError, match="memory_sizes must be positive"):
+        EvolutionConfig(memory_sizes=(None, 0))
     with pytest.raises(ValueError, match="Unknown family 'nothing'"):
         EvolutionConfig(families=("nothing",))
 
 
-def test_what_is_trained_is_a_policy(tmp_path):
-    policy, _ = evolve(dataclasses.replace(SMALL, generations=1))
+@pytest.mark.parametrize("memory_sizes", [(3, 5), (None,)])
+def test_what_is_trained_is_a_policy(memory_sizes, tmp_path):
+    policy, _ = evolve(dataclasses.replace(SMALL, generations=1, memory_sizes=memory_sizes))
     path = lp.save_policy(policy, tmp_path / "mine")
     result = lp.minimize(oracles.rosenbrock, jnp.zeros(3), policy=lp.load_policy(path), tol=1e-6)
     assert int(result.status) == lp.Status.CONVERGED

@@ -38,7 +38,7 @@ class EvolutionConfig:
       tasks_per_family: problems drawn from each.
       num_pairs: antithetic pairs of perturbed weights.
       num_evals: evaluations in a run.
-      memory_sizes: m of L-BFGS, of one family after the other.
+      memory_sizes: m of L-BFGS, of one family after the other; None for the default's memory.
       sigma: standard deviation of the perturbations.
       learning_rate: Adam's at the start; it falls to a tenth along a cosine.
       seed: of the initial weights, the perturbations and the problems.
@@ -50,7 +50,7 @@ class EvolutionConfig:
     tasks_per_family: int = 8
     num_pairs: int = 8
     num_evals: int = 150
-    memory_sizes: tuple[int, ...] = (10, 20)
+    memory_sizes: tuple[int | None, ...] = (10, 20)
     sigma: float = 0.08
     learning_rate: float = 0.015
     seed: int = 0
@@ -61,7 +61,8 @@ class EvolutionConfig:
             if field.name in ("families", "seed"):
                 continue
             values = value if isinstance(value, tuple) else (value,)
-            if not (values and all(v > 0 for v in values)):
+            by_size = field.name == "memory_sizes"  # None is the default's, by n
+            if not (values and all(v > 0 if v is not None else by_size for v in values)):
                 raise ValueError(f"{field.name} must be positive, but got {value}.")
         unknown = [name for name in self.families if name not in FAMILIES]
         if unknown:
@@ -158,7 +159,7 @@ def evolve(
     names = config.families or tuple(FAMILIES)
     samplers = {name: task_sampler(FAMILIES[name], config.tasks_per_family) for name in names}
 
-    def compile_family(family: Family, memory_size: int) -> Callable[..., Array]:
+    def compile_family(family: Family, memory_size: int | None) -> Callable[..., Array]:
         losses = family_losses(family, num_evals=config.num_evals, memory_size=memory_size)
         return jax.jit(lambda weights, noise, *tasks: losses(population(weights, noise), *tasks))
 
