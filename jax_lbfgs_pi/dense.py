@@ -57,7 +57,7 @@ class Updating(NamedTuple):
     def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
         """The direction -H₊ g; and the second pass, which writes H₊."""
         del guarded
-        history, (g, y, s, hg, hy, _), accepted, stored, known, yhy, ghy, _, _ = self
+        history, (g, y, s, hg, hy, *_), accepted, stored, known, yhy, ghy, _, _ = self
         # H is γ I where it is not known.
         gamma = jnp.where(known, 1.0, scaling.gamma).astype(yhy.dtype)
         hg, hy, yhy, ghy = gamma * hg, gamma * hy, gamma * yhy, gamma * ghy
@@ -102,6 +102,7 @@ class Reading(NamedTuple):
     Attributes:
       g, s, y: the vectors, raveled.
       hg, hy: H g and H y.
+      yhy, ghg, ghy: yᵀHy, gᵀHg and gᵀHy.
       known: whether H has pairs.
     """
 
@@ -110,11 +111,14 @@ class Reading(NamedTuple):
     s: Float[Array, " n"]
     hg: Float[Array, " n"]
     hy: Float[Array, " n"]
+    yhy: Float[Array, ""]
+    ghg: Float[Array, ""]
+    ghy: Float[Array, ""]
     known: Bool[Array, ""]
 
     def check(self) -> Float[Array, ""]:
-        """A number that is finite if all of H g are."""
-        return jnp.sum(jnp.abs(self.hg))
+        """A number that is not finite if H g is not."""
+        return jnp.abs(self.yhy) + jnp.abs(self.ghg)
 
     def remember(
         self,
@@ -125,8 +129,7 @@ class Reading(NamedTuple):
     ) -> Updating:
         """Decides whether H is to be changed, and measures it along the new pair."""
         accepted, stored = unguarded(new, accepted, stored, state)
-        g, y, _, hg, hy, known = self
-        yhy, ghg, ghy = linalg.vdots((y, hy), (g, hg), (g, hy))
+        g, y, _, hg, hy, yhy, ghg, ghy, known = self
         # H is positive definite, but by rounding may cease to be: then it is begun anew.
         known &= ~accepted | ((ghg > 0) | (new.gg == 0)) & (~stored | (yhy > 0))
         hg, hy = jnp.where(known, hg, g), jnp.where(known, hy, y)
@@ -146,4 +149,6 @@ def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
     history = state.history
     g, y, s = raveled(state, grads, params, history.matrix.dtype)
     hg = linalg.symmetric_product(history.matrix, g)
-    return Reading(g, y, s, hg, hg - history.way, history.num_pairs > 0)
+    hy = hg - history.way
+    yhy, ghg, ghy = linalg.vdots((y, hy), (g, hg), (g, hy))
+    return Reading(g, y, s, hg, hy, yhy, ghg, ghy, history.num_pairs > 0)

@@ -122,6 +122,7 @@ class Reading(NamedTuple):
       g, y, s: the vectors.
       ways: M g and R g.
       changes: M y and R y, by how much these changed.
+      products: (M y)ᵀy, (M y)ᵀg, (R y)ᵀy and (R y)ᵀg.
     """
 
     g: Float[Array, " n"]
@@ -129,10 +130,11 @@ class Reading(NamedTuple):
     s: Float[Array, " n"]
     ways: Float[Array, "2 n"]
     changes: Float[Array, "2 n"]
+    products: Float[Array, "4"]
 
     def check(self) -> Float[Array, ""]:
-        """A number that is finite if all of both products are."""
-        return jnp.sum(jnp.abs(self.ways))
+        """A number that is not finite if M g or R g is not."""
+        return jnp.sum(jnp.abs(self.products))
 
     def remember(
         self,
@@ -143,11 +145,10 @@ class Reading(NamedTuple):
     ) -> Updating:
         """What the new pair makes of M and R."""
         accepted, stored = unguarded(new, accepted, stored, state)
-        g, y, s, ways, changes = self
+        g, y, s, ways, changes, products = self
         s = jnp.where(stored, s, 0.0)
         per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
-        changes = jnp.where(stored, changes, 0.0)
-        products = linalg.vdots(*((u, v) for u in changes for v in (y, g)))
+        changes, products = jnp.where(stored, changes, 0.0), jnp.where(stored, products, 0.0)
         start, rest = (
             _changed(ways[i], changes[i], products[2 * i], products[2 * i + 1], s, per_sy, new.gs)
             for i in range(2)
@@ -179,4 +180,6 @@ def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
     history = state.history
     g, y, s = raveled(state, grads, params, history.start.dtype)
     ways = jnp.stack([linalg.symmetric_product(a, g) for a in (history.start, history.rest)])
-    return Reading(g, y, s, ways, ways - history.ways)
+    changes = ways - history.ways
+    products = linalg.vdots(*((u, v) for u in changes for v in (y, g)))
+    return Reading(g, y, s, ways, changes, products)

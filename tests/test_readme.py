@@ -34,7 +34,9 @@ def test_each_snippet_runs_alone(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "my_policy.safetensors").is_file()
 
 
-@pytest.mark.parametrize(("page", "number"), [("minimize.md", 4), ("dense.md", 2), ("moving.md", 3)])
+@pytest.mark.parametrize(
+    ("page", "number"), [("minimize.md", 4), ("dense.md", 2), ("moving.md", 3)]
+)
 def test_snippets_of_a_page(page, number):
     """One after the other, with the assertions that they make."""
     snippets = snippets_of(ROOT / "docs" / page)

@@ -49,9 +49,11 @@ def symmetric_update(
     multiplied by 0 may be infinite or NaN.
     """
     n = matrix.shape[0]
+    signs = jnp.sign(jnp.stack([c for c, _ in terms]))
+    roots = jnp.stack([jnp.where(c != 0, jnp.sqrt(jnp.abs(c)) * v, 0.0) for c, v in terms])
+    scale, diagonal, signs, roots = lax.optimization_barrier((scale, diagonal, signs, roots))
     total = jnp.where(scale != 0, scale * matrix, 0.0)
-    for c, v in terms:
-        w = jnp.where(c != 0, jnp.sqrt(jnp.abs(c)) * v, 0.0)
-        total = total + jnp.sign(c) * (w[:, None] * w[None, :])
+    for sign, w in zip(signs, roots, strict=True):
+        total = total + sign * (w[:, None] * w[None, :])
     row, column = (lax.broadcasted_iota(jnp.int32, (n, n), axis) for axis in (0, 1))
     return total + jnp.where(row == column, diagonal, 0.0)
