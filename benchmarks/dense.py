@@ -22,10 +22,12 @@ FULL, QUICK = (100, 300, 1000, 3000, 5000), (100, 1000)
 
 
 def floor(n: int) -> Stateful:
-    """A product with H, and a change of H by an outer product."""
+    """A product with H, and then a change of H by an outer product."""
 
     def step(matrix: Any, v: Any, w: Any) -> tuple[Any, Any]:
-        return 0.5 * matrix + w[:, None] * w[None, :], matrix @ v
+        product = matrix @ v
+        w = w + 0.0 * product  # else H is copied, so that both may read it
+        return 0.5 * matrix + w[:, None] * w[None, :], product
 
     vectors = jnp.ones(n), jnp.full(n, n**-0.5)
     return Stateful(jax.jit(step, donate_argnums=0), jnp.eye(n), [vectors])
