@@ -50,7 +50,7 @@ class Updating(NamedTuple):
     def facts(self) -> Facts:
         """What a policy may read of it."""
         n = self.history.matrix.shape[0]
-        num_pairs = jnp.where(self.known, self.history.num_pairs, 0) + self.stored
+        num_pairs = jnp.where(self.known, self.history.num_pairs, 0) + self.stored.astype(jnp.int32)
         none = jnp.zeros(0, self.b.dtype)
         return Facts(num_pairs, none, jnp.zeros_like(self.b), n, self.b, self.h)
 
@@ -89,7 +89,7 @@ class Updating(NamedTuple):
                 for c, vector in ((c_hy, hy), (c_v, v), (per_sy, s))
             ),
         )
-        num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes
+        num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)
         way = jnp.where(accepted, way, history.way)
         updated = DenseHistory(matrix, way, num_pairs.astype(jnp.int32))
         d, no_window = linalg.unravel(-way, new.grads), jnp.zeros((2, 0), g.dtype)

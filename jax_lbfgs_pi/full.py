@@ -68,7 +68,7 @@ class Updating(NamedTuple):
         most, flattest = self.extremes
         least = jnp.where(flattest > 0, 1.0 / jnp.where(flattest > 0, flattest, 1.0), 0.0)
         n = self.g.size
-        num_pairs = self.history.num_pairs + self.stored
+        num_pairs = self.history.num_pairs + self.stored.astype(jnp.int32)
         return Facts(num_pairs, jnp.stack([most, least]), self.in_span, n)
 
     def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
@@ -99,7 +99,7 @@ class Updating(NamedTuple):
             )
         )
         anew = jnp.where(lost, jnp.stack([g, jnp.zeros_like(g)]), jnp.stack([start.way, rest.way]))
-        num_pairs = jnp.where(lost, 0, history.num_pairs + stored)
+        num_pairs = jnp.where(lost, 0, history.num_pairs + stored.astype(jnp.int32))
         updated = FullHistory(
             *matrices,
             ways=jnp.where(accepted, anew, history.ways),

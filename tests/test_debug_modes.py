@@ -1,6 +1,7 @@
 """JAX's debugging modes are there to find the user's faults, and meet none of ours."""
 
 import contextlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,13 @@ MODES = {
     "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
     "strict ranks": lambda: jax.numpy_rank_promotion("raise"),
 }
-POLICIES = [None, pytest.param("mnist-limited", marks=pytest.mark.slow)]
+# Of three parameters the default's memory is a window.
+OPTIONS = {
+    "default": {},
+    "full": {"memory_size": "full"},
+    "dense": {"memory_size": "dense"},
+    "paper's": {"policy": "mnist-limited"},
+}
 
 
 def f(p):
@@ -51,8 +58,8 @@ STARTS = {
 }
 
 
-def loop(policy, p, num_steps, compiled):
-    tx = lp.lbfgs_pi(policy)
+def loop(options, p, num_steps, compiled):
+    tx = lp.lbfgs_pi(**options)
 
     def step(p, state):
         value, grads = jax.value_and_grad(f)(p)
@@ -66,19 +73,24 @@ def loop(policy, p, num_steps, compiled):
     return f(p)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("dtypes", ["float64", pytest.param("mixed", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", MODES)
-def test_the_transformation_under(name, dtypes, policy):
+@pytest.mark.parametrize(
+    ("options", "name"),
+    some_of(itertools.product(OPTIONS, MODES), quick=(*range(6), 6, 10, 12, 16)),
+)
+def test_the_transformation_under(name, options, dtypes):
     p = start(*STARTS[dtypes])
     with MODES[name]():
-        assert loop(policy, p, 12, compiled=name not in ("disable_jit",)) < 2e-2
+        assert loop(OPTIONS[options], p, 20, compiled=name not in ("disable_jit",)) < 2e-2
 
 
 @pytest.mark.parametrize("dtypes", ["mixed"])
-@pytest.mark.parametrize("name", some_of(MODES, quick=(0, 2, 4)))
-def test_minimize_under(name, dtypes):
-    p, options = start(*STARTS[dtypes]), {"max_iters": 4 if name == "disable_jit" else 30}
+@pytest.mark.parametrize(
+    ("memory", "name"), some_of(itertools.product([None, "full"], MODES), quick=(0, 2, 4, 10))
+)
+def test_minimize_under(name, memory, dtypes):
+    p = start(*STARTS[dtypes])
+    options = {"max_iters": 4 if name == "disable_jit" else 30, "memory_size": memory}
     tol = lp.Stopping(gtol=1e-2, rel_gtol=1e-9, ftol=1e-12, target=-1.0)
     with MODES[name]():
         result = lp.minimize(f, p, tol=tol, **options)
@@ -90,4 +102,4 @@ def test_minimize_under(name, dtypes):
 @pytest.mark.parametrize("name", ["debug_nans", "debug_infs"])
 def test_updates_that_are_not_compiled_under(name):
     with MODES[name]():
-        assert loop(None, start(jnp.float64, jnp.float64), 8, compiled=False) < 1e-2
+        assert loop({}, start(jnp.float64, jnp.float64), 8, compiled=False) < 1e-2
