@@ -21,7 +21,7 @@ from jax_lbfgs_pi.dense_history import DenseHistory
 from jax_lbfgs_pi.policy import Facts, Scaling
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.trees import Params
-from jax_lbfgs_pi.trial import Direction, Measured, raveled, unguarded
+from jax_lbfgs_pi.trial import Direction, Measured, down_where_lost, raveled, unguarded
 
 
 class Updating(NamedTuple):
@@ -72,13 +72,7 @@ class Updating(NamedTuple):
         vg, ghy, gs = (jnp.where(stored, x, 0.0) for x in (vg, ghy, new.gs))
         c_hy, c_v = -scale * per_yhy, jnp.where(stored, scale * phi * yhy, 0.0)
         way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (per_sy * gs) * s
-        wg, wy, ww = linalg.vdots((way, g), (way, y), (way, way))
-        # As above: down the gradient, and H is begun anew.
-        lost = accepted & ~((wg > 0) & jnp.isfinite(ww)) & (new.gg > 0)
-        way, wg, wy = (
-            jnp.where(lost, scaling.gamma * down, other)
-            for down, other in ((g, way), (new.gg, wg), (new.gy, wy))
-        )
+        way, wg, wy, lost = down_where_lost(way, scaling.gamma, (g, y), new, accepted)
         changes = stored & ~lost
         matrix = linalg.symmetric_update(
             history.matrix,
@@ -91,7 +85,7 @@ class Updating(NamedTuple):
         )
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)
         way = jnp.where(accepted, way, history.way)
-        updated = DenseHistory(matrix, way, num_pairs.astype(jnp.int32))
+        updated = DenseHistory(matrix, way, num_pairs)
         d, no_window = linalg.unravel(-way, new.grads), jnp.zeros((2, 0), g.dtype)
         return Direction(d, -wg, -wy, updated, no_window)
 

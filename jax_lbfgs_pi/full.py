@@ -18,7 +18,7 @@ from jax_lbfgs_pi.dense_history import FullHistory
 from jax_lbfgs_pi.policy import Facts, Scaling
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
 from jax_lbfgs_pi.trees import Params
-from jax_lbfgs_pi.trial import Direction, Measured, raveled, unguarded
+from jax_lbfgs_pi.trial import Direction, Measured, down_where_lost, raveled, unguarded
 
 
 class Change(NamedTuple):
@@ -66,7 +66,7 @@ class Updating(NamedTuple):
     def facts(self) -> Facts:
         """What a policy may read of it: of the curvatures the greatest and the least."""
         most, flattest = self.extremes
-        least = jnp.where(flattest > 0, 1.0 / jnp.where(flattest > 0, flattest, 1.0), 0.0)
+        least = jnp.where(flattest > 0, 1.0 / linalg.divisor(flattest), 0.0)
         n = self.g.size
         num_pairs = self.history.num_pairs + self.stored.astype(jnp.int32)
         return Facts(num_pairs, jnp.stack([most, least]), self.in_span, n)
@@ -77,14 +77,7 @@ class Updating(NamedTuple):
         history, g, y, s, accepted, stored, start, rest, per_sy, extremes, _ = self
         gamma = scaling.gamma.astype(g.dtype)
         way = gamma * start.way + rest.way
-        wg, wy, ww = linalg.vdots((way, g), (way, y), (way, way))
-        # By rounding H may cease to be positive definite, or overflow: then down the gradient, and
-        # begun anew.
-        lost = accepted & ~((wg > 0) & jnp.isfinite(ww)) & (new.gg > 0)
-        way, wg, wy = (
-            jnp.where(lost, gamma * down, other)
-            for down, other in ((g, way), (new.gg, wg), (new.gy, wy))
-        )
+        way, wg, wy, lost = down_where_lost(way, gamma, (g, y), new, accepted)
         keeps = jnp.where(lost, 0.0, 1.0).astype(g.dtype)
         matrices = (
             linalg.symmetric_update(
@@ -104,7 +97,7 @@ class Updating(NamedTuple):
             *matrices,
             ways=jnp.where(accepted, anew, history.ways),
             extremes=jnp.where(lost, 0.0, extremes),
-            num_pairs=num_pairs.astype(jnp.int32),
+            num_pairs=num_pairs,
         )
         d = linalg.unravel(-way, new.grads)
         return Direction(d, -wg, -wy, updated, jnp.zeros((2, 0), g.dtype))

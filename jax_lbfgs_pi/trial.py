@@ -125,3 +125,32 @@ def unguarded(
         accepted = new.finite
         stored = accepted & (state.count > 0) & (new.sy > 0)
     return accepted, stored
+
+
+def down_where_lost(
+    way: Float[Array, " n"],
+    gamma: Float[Array, ""],
+    vectors: tuple[Float[Array, " n"], Float[Array, " n"]],
+    new: Measured,
+    accepted: Bool[Array, ""],
+) -> tuple[Float[Array, " n"], Float[Array, ""], Float[Array, ""], Bool[Array, ""]]:
+    """H g of a matrix, or γ g where rounding or overflow has left H not positive definite.
+
+    Args:
+      way: H g.
+      gamma: γ.
+      vectors: g and y, raveled.
+      new: the trial.
+      accepted: whether it was; else nothing is lost.
+
+    Returns:
+      H g or γ g, its products with g and y, and whether H is lost, and to be begun anew.
+    """
+    g, y = vectors
+    wg, wy, ww = linalg.vdots((way, g), (way, y), (way, way))
+    lost = accepted & ~((wg > 0) & jnp.isfinite(ww)) & (new.gg > 0)
+    way, wg, wy = (
+        jnp.where(lost, gamma * down, other)
+        for down, other in ((g, way), (new.gg, wg), (new.gy, wy))
+    )
+    return way, wg, wy, lost

@@ -91,8 +91,6 @@ def bench_competitors(memory_size: int = 10) -> dict[str, Competitor]:
         SuiteCompetitor("RMSProp", baselines.rmsprop),
         SuiteCompetitor("Kanzow-Steck", lambda: kanzow_steck(m), retreats=True),
         *(policy_entrant(name, name=name, memory_size=5, guard=None) for name in NAMED_POLICIES),
-        SuiteCompetitor(
-            FAVOURITE, lp.lbfgs_pi, retreats=True, digest=policy_digest(lp.load_policy(DEFAULT))
-        ),
+        policy_entrant(DEFAULT, name=FAVOURITE),
     )
     return {entrant.name: entrant for entrant in entrants}

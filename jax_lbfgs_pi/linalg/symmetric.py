@@ -6,6 +6,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.linalg.meshes import is_explicit
+from jax_lbfgs_pi.linalg.writes import materialize
 
 
 def ravel(tree: object, dtype: jnp.dtype) -> Float[Array, " n"]:
@@ -51,7 +52,7 @@ def symmetric_update(
     n = matrix.shape[0]
     signs = jnp.sign(jnp.stack([c for c, _ in terms]))
     roots = jnp.stack([jnp.where(c != 0, jnp.sqrt(jnp.abs(c)) * v, 0.0) for c, v in terms])
-    scale, diagonal, signs, roots = lax.optimization_barrier((scale, diagonal, signs, roots))
+    scale, diagonal, signs, roots = materialize((scale, diagonal, signs, roots))
     total = jnp.where(scale != 0, scale * matrix, 0.0)
     for sign, w in zip(signs, roots, strict=True):
         total = total + sign * (w[:, None] * w[None, :])
