@@ -19,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.report import RESULTS, Options, provenance, write_part
 from jax_lbfgs_pi.evaluation.figures import save_figure
 
-PARTS = ("step", "dense", "iteration", "meta_step", "batch", "memory")
+USUAL = ("step", "dense", "iteration", "meta_step", "batch", "memory")
+PARTS = (*USUAL, "device")  # the last for accelerators, on request
 QUIET = 0.5  # the load of one minute below which nothing else seems to run
 
 
@@ -58,8 +59,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="smaller sizes, fewer repetitions: two minutes"
     )
     parser.add_argument(
-        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART",
-        help=f"run these parts alone: {', '.join(PARTS)}",
+        "--only", nargs="+", choices=PARTS, default=USUAL, metavar="PART",
+        help=f"run these parts alone: {', '.join(PARTS)} (default: all but the last)",
     )  # fmt: skip
     parser.add_argument(
         "--huge", action="store_true",

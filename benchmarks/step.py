@@ -112,7 +112,7 @@ def loop_length(n: int) -> int:
     return 100 if n < LARGE else 8
 
 
-def floor(n: int, memory_size: int) -> Stateful:
+def floor(n: int, memory_size: int, dtype: Any = float) -> Stateful:
     """The traffic of a step and nothing else: 2m+1 vectors read twice, three written."""
     num_rows = 2 * memory_size + 1
 
@@ -123,9 +123,9 @@ def floor(n: int, memory_size: int) -> Stateful:
         second = sum((c + 1.0) * row for c, row in zip(coefficients, rows, strict=True))
         return (first, second, 0.5 * second), None
 
-    rows = tuple(jnp.full(n, 1.0 + i) for i in range(num_rows))
-    coefficients = tuple(jnp.asarray(1.0 / (1 + i)) for i in range(num_rows))
-    buffers = tuple(jnp.zeros(n) for _ in range(3))
+    rows = tuple(jnp.full(n, 1.0 + i, dtype) for i in range(num_rows))
+    coefficients = tuple(jnp.asarray(1.0 / (1 + i), dtype) for i in range(num_rows))
+    buffers = tuple(jnp.zeros(n, dtype) for _ in range(3))
     passes = jax.jit(two_passes, donate_argnums=0, keep_unused=True)
     return Stateful(passes, buffers, [(rows, coefficients)])
 

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from jax_lbfgs_pi import load_policy
 from jax_lbfgs_pi.policy import General, Rule, init_general
 from jax_lbfgs_pi.suite.families import FAMILIES
-from jax_lbfgs_pi.training.population import best_values, family_losses, task_sampler
+from jax_lbfgs_pi.training.population import best_values, losses_on, of_family
 from research.lanes import evals_to, stack
 
 TRUSTED = (3, 5, 8, 12, 20)
@@ -36,8 +36,8 @@ def losses(name: str) -> np.ndarray:
     path = FOLDER / f"{name}.json"
     if not path.exists():
         family = FAMILIES[name]
-        compute = jax.jit(family_losses(family, num_evals=150, memory_size=max(TRUSTED)))
-        tasks = task_sampler(family, NUM_TASKS)(7, 0)
+        compute = jax.jit(losses_on(family.loss, num_evals=150, memory_size=max(TRUSTED)))
+        tasks = of_family(family, NUM_TASKS).draw(7, 0)
         policies = stack([Rule(num_pairs=float(k)) for k in TRUSTED])
         path.write_text(json.dumps(np.asarray(compute(policies, *tasks)).tolist()))
     return np.array(json.loads(path.read_text()))

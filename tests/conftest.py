@@ -7,8 +7,8 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# The programs of tests compile for longer than they run: so no optimization, and what one test or
-# worker has compiled serves the others.
+# The programs of tests compile for longer than they run: so no optimization on a CPU, and what one
+# test or worker has compiled serves the others.
 QUICK = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
     "--xla_cpu_use_fusion_emitters=false --xla_cpu_multi_thread_eigen=false"
@@ -25,7 +25,8 @@ def quick_flags() -> str:
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit all of this
     CACHE = tempfile.TemporaryDirectory(prefix="tests-jax-cache-", ignore_cleanup_errors=True)
-    os.environ["XLA_FLAGS"] = quick_flags()
+    if os.environ["JAX_PLATFORMS"] == "cpu":
+        os.environ["XLA_FLAGS"] = quick_flags()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = CACHE.name
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"

@@ -18,10 +18,10 @@ from jax_lbfgs_pi.training.evolution_run import evolve_in
 from jax_lbfgs_pi.training.population import (
     LEAST_GAP,
     best_values,
-    family_losses,
     log_budgets,
     log_gaps,
-    task_sampler,
+    losses_on,
+    of_family,
 )
 from tests import oracles
 
@@ -71,10 +71,10 @@ def test_budgets_are_log_spaced_indices_of_a_curve():
 
 def test_the_loss_of_a_family_is_that_of_its_problems_one_by_one():
     family = FAMILIES["curve-power-law"]
-    x0, data = task_sampler(family, 2)(0, 7)
+    x0, data = of_family(family, 2).draw(0, 7)
     policies = [Rule(), Rule(cap=1.0), Rule(growth=2.0)]
     stacked = jax.tree.map(lambda *leaves: jnp.array(leaves, float), *policies)
-    losses = jax.jit(family_losses(family, num_evals=20, memory_size=3))(stacked, x0, data)
+    losses = jax.jit(losses_on(family.loss, num_evals=20, memory_size=3))(stacked, x0, data)
     assert losses.shape == (2, 3)
     for i in range(2):
         mine = jax.tree.map(lambda leaf, i=i: leaf[i], data)
@@ -84,9 +84,9 @@ def test_the_loss_of_a_family_is_that_of_its_problems_one_by_one():
         ]
         expected = np.mean(log_gaps(jnp.stack(curves))[:, log_budgets(20)], axis=1)
         np.testing.assert_allclose(losses[i], expected, rtol=1e-3, atol=1e-3)
-    again = task_sampler(family, 2)(0, 7)
+    again = of_family(family, 2).draw(0, 7)
     np.testing.assert_array_equal(again[0], x0)
-    assert not np.array_equal(task_sampler(family, 2)(0, 8)[0], x0)
+    assert not np.array_equal(of_family(family, 2).draw(0, 8)[0], x0)
 
 
 def test_a_move_is_adams_along_the_mean_sign_of_antithetic_differences():
@@ -97,7 +97,7 @@ def test_a_move_is_adams_along_the_mean_sign_of_antithetic_differences():
     rng = np.random.default_rng((SMALL.seed, 0))
     (name,) = rng.permutation(SMALL.families)[:1]
     noise = rng.normal(size=(SMALL.num_pairs, weights.size))
-    x0, data = task_sampler(FAMILIES[name], 3)(SMALL.seed, SMALL.families.index(name))
+    x0, data = of_family(FAMILIES[name], 3).draw(SMALL.seed, SMALL.families.index(name))
     moves = [SMALL.sigma * e for e in noise] + [-SMALL.sigma * e for e in noise]
     moves += [np.zeros_like(weights), -np.asarray(weights)]
     lanes = [General(params=unravel(weights + move), base=Rule()) for move in moves]
@@ -123,9 +123,12 @@ def test_a_move_is_adams_along_the_mean_sign_of_antithetic_differences():
 
 def test_training_goes_on_to_the_bit():
     states, records = [], []
-    policy, end = evolve(
-        SMALL, on_generation=lambda record, state: (records.append(record), states.append(state))
-    )
+
+    def note(record, state):
+        records.append(record)
+        states.append(state)
+
+    policy, end = evolve(SMALL, on_generation=note)
     assert [record.generation for record in records] == [0, 1, 2, 3]
     assert {name for record in records for name in record.families} <= set(SMALL.families)
     assert not np.array_equal(states[0].weights, end.weights)

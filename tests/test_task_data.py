@@ -9,10 +9,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.tasks import (
-    load_digits,
-    load_images,
-)
+from jax_lbfgs_pi.tasks import data, load_digits, load_images
 from tests.hand_made import indices
 
 # --- the splits -----------------------------------------------------------------------------------
@@ -179,13 +176,17 @@ def test_missing_data_says_what_to_do(monkeypatch, tmp_path, dataset, how):
 @pytest.mark.parametrize(
     "module", ["tensorflow_datasets", "array_record.python.array_record_data_source"]
 )
-def test_missing_extra_says_what_to_install(monkeypatch, module):
+def test_missing_extra_says_what_to_install(monkeypatch, tmp_path, module):
+    monkeypatch.setenv("JAX_LBFGS_PI_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(lp.DataError, match=r"pip install 'jax_lbfgs_pi\[data\]'.*'digits'"):
         lp.get_tasks("mnist", "train")
 
 
 # --- the cache of decoded images ------------------------------------------------------------------
+
+
+REALLY_OPEN = data._open
 
 
 class Source:
@@ -225,6 +226,15 @@ def test_images_are_decoded_once(source, tmp_path, capfd):
     assert source.passes == 1
     assert len(list((tmp_path / "cache").iterdir())) == 1  # and no temporary files
     assert capfd.readouterr().out == ""  # standard output is for results
+
+
+def test_a_decoded_copy_is_read_where_the_extra_is_missing(source, monkeypatch):
+    load_images("mnist", "test")
+    monkeypatch.setattr("jax_lbfgs_pi.tasks.data._open", REALLY_OPEN)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    check_images(source, load_images("mnist", "test"))
+    with pytest.raises(lp.DataError, match=r"pip install 'jax_lbfgs_pi\[data\]'"):
+        load_images("mnist", "train")
 
 
 def test_splits_and_data_sets_have_caches_of_their_own(source):

@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import jax
+
 from jax_lbfgs_pi.baselines import Competitor
 from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.locks import alone
-from jax_lbfgs_pi.policy import Policy
-from jax_lbfgs_pi.pretrained import policy_digest
+from jax_lbfgs_pi.pretrained import Saved, policy_digest
 from jax_lbfgs_pi.reproduce.races import CURVES, TOLERANCE, Race, competitors, policies_of, tasks_of
 from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
 from jax_lbfgs_pi.versions import versions
@@ -77,12 +78,12 @@ def _wanted(
 
 
 def _claim(
-    folder: Path, race: Race, max_iters: int, policies: dict[str, Policy], *, adds: bool
+    folder: Path, race: Race, max_iters: int, policies: dict[str, Saved], *, adds: bool
 ) -> None:
     """Refuses a folder with records that must not be mixed with these; notes who `adds` to it.
 
-    Under `provenance` stand the versions that records were made with, each with the day on which it
-    came: other versions may go on with a race.
+    Under `provenance` stand the versions and the devices that records were made with, each with the
+    day on which it came: others may go on with a race.
     """
     digests = {name: policy_digest(policy) for name, policy in policies.items()}
     settings = {"race": race.name, "max_iters": max_iters, "tol": TOLERANCE}
@@ -96,9 +97,8 @@ def _claim(
                 f"race.json): choose another with --out, or delete it."
             )
         digests = known | digests
-    if adds and all(entry != versions() | {"date": entry["date"]} for entry in made_by):
-        made_by.append(
-            versions() | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
-        )
+    here = versions() | {"device": jax.devices()[0].device_kind}
+    if adds and all(entry != here | {"date": entry["date"]} for entry in made_by):
+        made_by.append(here | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()})
     claim = settings | {"policies": digests} | ({"provenance": made_by} if made_by else {})
     write_atomically(path, json.dumps(claim, indent=2, sort_keys=True))

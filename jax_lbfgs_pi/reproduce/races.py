@@ -7,9 +7,10 @@ from pathlib import Path
 
 import optax
 
+from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.baselines import Competitor, baselines, policy_competitor
 from jax_lbfgs_pi.policy import Policy
-from jax_lbfgs_pi.pretrained import load_network
+from jax_lbfgs_pi.pretrained import DEFAULT, Saved, load_policy
 from jax_lbfgs_pi.reproduce.grids import TUNED, tuned_competitors
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
@@ -77,6 +78,7 @@ _PI = {FAVOURITE: "paper-mnist"}
 LIMITED = f"{FAVOURITE}, limited"
 LIMITED_1 = f"{LIMITED}, seed 1"
 IN_FULL = (FAVOURITE, LIMITED, LIMITED_1)  # policies that run every task
+_TODAYS_PI = {f"{FAVOURITE}, {DEFAULT}": DEFAULT}  # with its safeguards, and the others' memory
 _BOTH = _PI | {LIMITED: "mnist-limited"}  # the same training, with a limit on θ's gradient
 _LUCK = {  # the same training with other luck
     f"{FAVOURITE}, seed 1": "paper-mnist-seed1",
@@ -90,13 +92,16 @@ RACES = {
     for race in (
         Race("mnist-1x20", "mnist", _BOTH | _LUCK, PAPERS, (*TODAYS, *TUNED.values())),
         Race(
-            "mnist-2x400", "mnist", _BOTH, PAPERS, size=(2, 400), num_tasks=100, sketch=(2, 20),
+            "mnist-2x400", "mnist", _BOTH | _TODAYS_PI, PAPERS, size=(2, 400), num_tasks=100,
+            sketch=(2, 20),
         ),
         Race(
-            "mnist-4x800", "mnist", _BOTH, PAPERS, size=(4, 800), num_tasks=100, sketch=(1, 8),
+            "mnist-4x800", "mnist", _BOTH | _TODAYS_PI, PAPERS, size=(4, 800), num_tasks=100,
+            sketch=(1, 8),
         ),
         Race(
-            "cifar10", "cifar10", _PI | {"L-BFGS-π_C": "cifar"}, PAPERS, num_tasks=100,
+            "cifar10", "cifar10", _PI | {"L-BFGS-π_C": "cifar"} | _TODAYS_PI, PAPERS,
+            num_tasks=100,
             sketch=(1, 2),  # convolutions in float64 are slow on a CPU
         ),
         Race(
@@ -125,7 +130,7 @@ def tasks_of(race: Race, num_tasks: int | None, data_dir: str | os.PathLike[str]
     )
 
 
-def policies_of(race: Race, out: Path) -> dict[str, Policy]:
+def policies_of(race: Race, out: Path) -> dict[str, Saved]:
     """The policies of a race by the names they race under.
 
     Args:
@@ -136,7 +141,7 @@ def policies_of(race: Race, out: Path) -> dict[str, Policy]:
       ValueError: if a policy is not shipped, or its training has not been run.
     """
     return {
-        name: load_network(policy_path(out, policy) if policy in TRAININGS else policy)
+        name: load_policy(policy_path(out, policy) if policy in TRAININGS else policy)
         for name, policy in race.policies.items()
     }
 
@@ -167,7 +172,8 @@ def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:
         )
     mine = {
         name: (
-            policy_competitor(name, policy),
+            # Networks of the paper's form run as the paper's algorithm, without safeguards.
+            policy_competitor(name, policy, guard=None if isinstance(policy, Policy) else Guard()),
             race.num_tasks if name in IN_FULL else race.num_beside,
         )
         for name, policy in policies_of(race, out).items()

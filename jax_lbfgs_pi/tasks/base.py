@@ -49,8 +49,9 @@ class TaskSet:
       task: what they have in common.
       data: a pytree of NumPy arrays whose leading axis tells the batches apart.
       rows: the batch of each task, shape `(num_tasks,)`; by default one task for each batch.
-      seed: where the starting points are drawn from; task i starts from
-        `task.init(fold_in(key(seed), i))`, whatever the other tasks are.
+      seed: where the starting points are drawn from.
+      draws: the number of each task's starting point, `task.init(fold_in(key(seed), number))`;
+        by default the task's own, whatever the other tasks are.
       decode: applied to one batch when it is asked for, so that images can be kept as bytes.
       name: for logs and figures.
     """
@@ -61,6 +62,7 @@ class TaskSet:
     seed: int = 0
     decode: Callable[[Any], Any] = _identity
     name: str = "tasks"
+    draws: Sequence[int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
         leaves = jax.tree.leaves(self.data)
@@ -77,6 +79,13 @@ class TaskSet:
                 f"The rows of a TaskSet must be indices of its {num_batches} batches, at least one."
             )
         object.__setattr__(self, "rows", rows)
+        draws = np.arange(rows.size) if self.draws is None else np.asarray(self.draws, int)
+        if draws.shape != rows.shape:
+            raise ValueError(
+                f"The draws of a TaskSet must be as many as its {rows.size} tasks, but are "
+                f"{draws.size}."
+            )
+        object.__setattr__(self, "draws", draws)
 
     def __len__(self) -> int:
         return len(np.asarray(self.rows))
@@ -87,7 +96,8 @@ class TaskSet:
             raise IndexError(f"Task {index} of {len(self)}.")
         row = np.asarray(self.rows)[index]
         data = self.decode(jax.tree.map(lambda leaf: leaf[row], self.data))
-        x0 = self.task.init(jax.random.fold_in(jax.random.key(self.seed), index))
+        number = int(np.asarray(self.draws)[index])
+        x0 = self.task.init(jax.random.fold_in(jax.random.key(self.seed), number))
         return jax.tree.map(jnp.asarray, data), x0
 
     def stack(self, indices: Sequence[int] | np.ndarray) -> tuple[Any, Params]:
@@ -97,4 +107,10 @@ class TaskSet:
 
     def take(self, num_tasks: int) -> "TaskSet":
         """The first `num_tasks` tasks, or all if there are fewer."""
-        return dataclasses.replace(self, rows=np.asarray(self.rows)[:num_tasks])
+        return self.choose(np.arange(min(num_tasks, len(self))))
+
+    def choose(self, indices: Sequence[int] | np.ndarray) -> "TaskSet":
+        """Some of the tasks, with their own data and starting points."""
+        indices = np.asarray(indices, int)
+        rows, draws = np.asarray(self.rows)[indices], np.asarray(self.draws)[indices]
+        return dataclasses.replace(self, rows=rows, draws=draws)

@@ -18,6 +18,10 @@ class DataError(RuntimeError):
     """Data that is missing, or an extra without which it cannot be read."""
 
 
+class NoReaderError(DataError):
+    """The packages are missing that read tensorflow-datasets' folders."""
+
+
 def cache_dir() -> Path:
     """Where decoded images are kept: `JAX_LBFGS_PI_CACHE`, or a folder in the user's cache."""
     fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jax_lbfgs_pi"
@@ -36,7 +40,8 @@ def load_digits() -> Images:
 def load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> Images:
     """All images of a split of a prepared tensorflow-datasets data set, in their official order.
 
-    Decoded once, then kept in `cache_dir()`.
+    Decoded once, then kept in `cache_dir()`. A machine without tensorflow-datasets reads the copy
+    that another has decoded, if that folder has one.
 
     Args:
       name: `mnist` or `cifar10`.
@@ -44,9 +49,17 @@ def load_images(name: str, split: str, data_dir: str | os.PathLike[str] | None =
       data_dir: tensorflow-datasets' folder; by default `TFDS_DATA_DIR`, or its own default.
 
     Raises:
-      DataError: if the extra `data` or the data set is missing; the message says what to do.
+      DataError: if the data set is missing, or the extra `data` is and no decoded copy is kept;
+        the message says what to do.
     """
-    source = _open(name, split, data_dir)
+    try:
+        source = _open(name, split, data_dir)
+    except NoReaderError:
+        kept = (_read_cache(path) for path in sorted(cache_dir().glob(f"{name}-{split}-*.npz")))
+        decoded = next((images for images in kept if images is not None), None)
+        if decoded is None:
+            raise
+        return decoded
     path = cache_dir() / f"{name}-{split}-{len(source)}.npz"
     cached = _read_cache(path)
     if cached is not None:
@@ -74,7 +87,7 @@ def _open(name: str, split: str, data_dir: str | os.PathLike[str] | None) -> Any
             import array_record.python.array_record_data_source  # noqa: F401
             import tensorflow_datasets as tfds
     except ImportError as error:
-        raise DataError(
+        raise NoReaderError(
             f"Reading {name} needs tensorflow-datasets and array_record: "
             f"pip install 'jax_lbfgs_pi[data]', or use the bundled data set 'digits'."
         ) from error

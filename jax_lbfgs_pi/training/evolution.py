@@ -1,4 +1,4 @@
-"""Training of a learned residual by evolution strategies, on random problems of many families.
+"""Training of a learned residual by evolution strategies, on problems drawn without end.
 
 Antithetic pairs of perturbed weights take part as lanes of one `vmap`, on the same problems, beside
 the weights as they are and the policy that is to be improved on. On each problem the difference of
@@ -9,7 +9,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +20,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.policy import General, Rule, init_general
-from jax_lbfgs_pi.suite.families import FAMILIES, Family
-from jax_lbfgs_pi.training.population import family_losses, task_sampler
+from jax_lbfgs_pi.suite.families import FAMILIES
+from jax_lbfgs_pi.training.population import Source, losses_on, of_family
 
 SOFTNESS = 0.05
 """Differences of the loss, in decades, from this size on count nearly by their sign."""
@@ -88,7 +88,7 @@ class GenerationRecord(NamedTuple):
 
     Attributes:
       generation: its number.
-      families: the names of its families.
+      families: the names of its families, or other sources.
       loss: the mean loss of the weights by family: log₁₀ of relative gaps, over budgets.
       base_loss: the same of the policy without residual.
       wins: the share of problems on which the weights were better, ties half.
@@ -129,15 +129,17 @@ def _optimizer(config: EvolutionConfig) -> optax.GradientTransformation:
 def evolve(
     config: EvolutionConfig,
     *,
+    sources: Sequence[Source] | None = None,
     state: EvolutionState | None = None,
-    on_generation: Callable[[GenerationRecord, EvolutionState], None] | None = None,
+    on_generation: Callable[[GenerationRecord, EvolutionState], bool | None] | None = None,
 ) -> tuple[General, EvolutionState]:
     """Trains a `General` policy from the answers of the rule.
 
     Args:
       config: the settings.
+      sources: where problems come from; by default the families of `config`.
       state: where to go on, from an earlier call with the same settings.
-      on_generation: called after each move.
+      on_generation: called after each move; where it returns True, training ends.
 
     Returns:
       The policy and the state, from which training goes on to the bit.
@@ -156,16 +158,19 @@ def evolve(
         bases = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, float), (num,)), Rule())
         return General(params=jax.vmap(unravel)(lanes), base=bases)
 
-    names = config.families or tuple(FAMILIES)
-    samplers = {name: task_sampler(FAMILIES[name], config.tasks_per_family) for name in names}
+    if sources is None:
+        families = (FAMILIES[name] for name in config.families or FAMILIES)
+        sources = [of_family(family, config.tasks_per_family) for family in families]
+    names = [source.name for source in sources]
+    draws = {source.name: source.draw for source in sources}
 
-    def compile_family(family: Family, memory_size: int | None) -> Callable[..., Array]:
-        losses = family_losses(family, num_evals=config.num_evals, memory_size=memory_size)
+    def compile_source(source: Source, memory_size: int | None) -> Callable[..., Array]:
+        losses = losses_on(source.loss, num_evals=config.num_evals, memory_size=memory_size)
         return jax.jit(lambda weights, noise, *tasks: losses(population(weights, noise), *tasks))
 
     compiled = {
-        name: compile_family(FAMILIES[name], memory_size)
-        for name, memory_size in zip(names, itertools.cycle(config.memory_sizes), strict=False)
+        source.name: compile_source(source, memory_size)
+        for source, memory_size in zip(sources, itertools.cycle(config.memory_sizes), strict=False)
     }
 
     # Families are small programs of one thread each, which run beside each other.
@@ -180,7 +185,7 @@ def evolve(
             def losses_of(
                 name: str, g: int = g, noise: Array = noise, at: Array = state.weights
             ) -> np.ndarray:
-                tasks = samplers[name](config.seed, g * len(names) + names.index(name))
+                tasks = draws[name](config.seed, g * len(names) + names.index(name))
                 return np.asarray(compiled[name](at, noise, *tasks))
 
             losses = np.stack(list(pool.map(losses_of, chosen)))  # families, tasks, lanes
@@ -200,7 +205,8 @@ def evolve(
                     [float(x) for x in base_losses.mean(1)],
                     float(wins.mean()),
                 )
-                on_generation(record, state)
+                if on_generation(record, state):
+                    break
     return policy_of(config, state), state
 
 

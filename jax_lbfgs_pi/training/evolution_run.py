@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from jax_lbfgs_pi.training.evolution import (
     evolve,
     policy_of,
 )
+from jax_lbfgs_pi.training.population import Source
 
 STATE, LOG, KEPT = "state.npz", "generations.jsonl", "policies"
 
@@ -32,20 +33,22 @@ def evolve_in(
     folder: str | os.PathLike[str],
     config: EvolutionConfig,
     *,
+    sources: Sequence[Source] | None = None,
     start: General | None = None,
     save_every: int = 10,
     keep_every: int = 250,
-    on_generation: Callable[[GenerationRecord], None] | None = None,
+    on_generation: Callable[[GenerationRecord], bool | None] | None = None,
 ) -> tuple[General, list[dict[str, Any]]]:
     """`evolve`, with its state kept in a folder: what was interrupted goes on, to the bit.
 
     Args:
       folder: where the state and the log are.
       config: the settings.
+      sources: where problems come from; by default the families of `config`.
       start: the policy to begin with, if not the one without weights.
       save_every: generations between two saves.
       keep_every: generations between two policies that are kept, as `policies/<generation>`.
-      on_generation: called after each.
+      on_generation: called after each; where it returns True, training ends.
 
     Returns:
       The policy, and the log: a record of each generation, as a dict, with its seconds.
@@ -57,21 +60,23 @@ def evolve_in(
     folder = Path(folder)
     with owned(folder):
         state, log = _restore(folder, config, start)
-        return _evolve(folder, config, state, log, save_every, keep_every, on_generation)
+        note = _noter(folder, config, log, save_every, keep_every, on_generation)
+        policy, _ = evolve(config, sources=sources, state=state, on_generation=note)
+        return policy, log
 
 
-def _evolve(
+def _noter(
     folder: Path,
     config: EvolutionConfig,
-    state: EvolutionState,
     log: list[dict[str, Any]],
     save_every: int,
     keep_every: int,
-    on_generation: Callable[[GenerationRecord], None] | None,
-) -> tuple[General, list[dict[str, Any]]]:
+    on_generation: Callable[[GenerationRecord], bool | None] | None,
+) -> Callable[[GenerationRecord, EvolutionState], bool | None]:
+    """What follows each generation: its record, the state and the policy in their files."""
     began = time.perf_counter()
 
-    def note(record: GenerationRecord, state: EvolutionState) -> None:
+    def note(record: GenerationRecord, state: EvolutionState) -> bool | None:
         nonlocal began
         now = time.perf_counter()
         log.append({**record._asdict(), "seconds": now - began})
@@ -81,11 +86,9 @@ def _evolve(
         if state.generation % keep_every == 0:
             policy = policy_of(config, state)
             save_policy(policy, folder / KEPT / f"{state.generation:05d}")
-        if on_generation is not None:
-            on_generation(record)
+        return None if on_generation is None else on_generation(record)
 
-    policy, _ = evolve(config, state=state, on_generation=note)
-    return policy, log
+    return note
 
 
 def _save(

@@ -5,7 +5,7 @@ the lanes reached within log-spaced budgets of evaluations.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.policy import StepPolicy
 from jax_lbfgs_pi.suite.families.base import Family
+from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.transform import DEFAULT_GUARD, MemorySize, lbfgs_pi
 
 LEAST_GAP = 1e-9
@@ -71,12 +72,23 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 """For programs that compile for longer than they run."""
 
 
-def task_sampler(family: Family, num_tasks: int) -> Callable[[int, int], Any]:
-    """Draws of `num_tasks` problems by a seed and a number, the same for the same.
+class Source(NamedTuple):
+    """Where the problems of a training come from, all of one shape.
 
-    Returns:
-      A function of `(seed, number)` to `(x0, data)`, along a leading axis of tasks.
+    Attributes:
+      name: for logs.
+      draw: of `(seed, number)` to `(x0, data)` of several problems along a leading axis, the same
+        for the same.
+      loss: the objective, `(x, data) -> f`.
     """
+
+    name: str
+    draw: Callable[[int, int], tuple[Any, Any]]
+    loss: Callable[[Any, Any], Array]
+
+
+def of_family(family: Family, num_tasks: int) -> Source:
+    """Problems of a family, `num_tasks` at a draw."""
 
     def sample(keys: Any) -> Any:
         return jax.vmap(family.sample)(keys)
@@ -88,13 +100,25 @@ def task_sampler(family: Family, num_tasks: int) -> Callable[[int, int], Any]:
         key = jax.random.fold_in(jax.random.key(seed, impl="unsafe_rbg"), number)
         return compiled(jax.random.split(key, num_tasks))
 
-    return draw
+    return Source(family.name, draw, family.loss)
 
 
-def family_losses(
-    family: Family, *, num_evals: int, memory_size: MemorySize
+def of_tasks(tasks: TaskSet, num_tasks: int) -> Source:
+    """Tasks of a set, `num_tasks` at a draw, none twice in one if there are enough."""
+
+    def draw(seed: int, number: int) -> Any:
+        rng = np.random.default_rng((seed, number))
+        rows = rng.choice(len(tasks), size=num_tasks, replace=len(tasks) < num_tasks)
+        data, x0 = tasks.stack(rows)
+        return x0, data
+
+    return Source(tasks.name, draw, tasks.task.loss)
+
+
+def losses_on(
+    loss: Callable[[Any, Any], Array], *, num_evals: int, memory_size: MemorySize
 ) -> Callable[[Any, Any, Any], Float[Array, "tasks lanes"]]:
-    """The loss of each policy of a population on problems of a family.
+    """The loss of each policy of a population on problems of one objective.
 
     The loss is the mean over log-spaced budgets of log₁₀ of the relative gap.
 
@@ -107,7 +131,7 @@ def family_losses(
     def one_task(policies: Any, x0: Any, data: Any) -> Float[Array, " lanes"]:
         def curve(policy: StepPolicy) -> Array:
             return best_values(
-                policy, lambda x: family.loss(x, data), x0, num_evals, memory_size=memory_size
+                policy, lambda x: loss(x, data), x0, num_evals, memory_size=memory_size
             )
 
         return jnp.mean(log_gaps(jax.vmap(curve)(policies))[:, budgets], axis=1)

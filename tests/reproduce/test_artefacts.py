@@ -182,7 +182,7 @@ def test_panels_of_the_figures(reproduced, drawn):
         ("fig6-small.png", "cifar10-100, 2 tasks"),
     ):
         (cifar,) = panels[name]
-        assert len(cifar.patches) == 8  # of π and of π_C
+        assert len(cifar.patches) == 12  # of π, of π_C and of general, with four competitors each
         assert cifar.get_title() == title
     upper, _ = panels["tau-limit.png"]
     np.testing.assert_allclose(upper.get_lines()[0].get_ydata(), [0.0, 0.1, 0.2])

@@ -99,10 +99,12 @@ def test_the_trainings_are_the_papers():
     paper = MetaTrainConfig()
     cifar = TRAININGS["cifar"]
     assert (cifar.dataset, cifar.num_tasks, cifar.config) == (
-        "cifar10", 10, dataclasses.replace(paper, num_epochs=10),
+        "cifar10", 10, dataclasses.replace(paper, num_epochs=10, clip_layer="implicit"),
     )  # fmt: skip
     assert cifar.start is not None
-    assert TRAININGS["cifar-100"] == dataclasses.replace(cifar, name="cifar-100", batch_size=100)
+    assert TRAININGS["cifar-100"] == dataclasses.replace(
+        cifar, name="cifar-100", batch_size=100, config=dataclasses.replace(paper, num_epochs=10)
+    )
     limits = TRAININGS["limits"]
     assert limits.config.learn_limits
     assert (limits.num_tasks, limits.config.num_epochs, limits.start) == (60, 50, None)

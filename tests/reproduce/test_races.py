@@ -323,6 +323,7 @@ def test_a_race_says_which_versions_made_it(runner, tmp_path):
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "python": ".".join(map(str, sys.version_info[:3])),
+        "device": jax.devices()[0].device_kind,
     }
 
 
