@@ -131,7 +131,7 @@ def _low_enough(
 def _secant(start_slope: Array, end_slope: Array) -> Float[Array, ""]:
     """Where the slope is 0, if it is linear, as a share of the step."""
     change = start_slope - end_slope
-    usable = change != 0
+    usable = linalg.nonzero(change)
     return jnp.where(usable, start_slope / jnp.where(usable, change, 1.0), 1.0)
 
 
@@ -142,9 +142,9 @@ def _cubic(rise: Array, start_slope: Array, end_slope: Array) -> Float[Array, ""
     """
     d1 = start_slope + end_slope - 3.0 * rise
     size = jnp.maximum(jnp.abs(d1), jnp.maximum(jnp.abs(start_slope), jnp.abs(end_slope)))
-    size = jnp.where(size > 0, size, 1.0)
+    size = linalg.divisor(size)
     a, b, c = d1 / size, start_slope / size, end_slope / size
     d2 = linalg.root(a * a - b * c)
     below = c - b + 2.0 * d2
-    usable = below != 0
+    usable = linalg.nonzero(below)
     return jnp.where(usable, 1.0 - (c + d2 - a) / jnp.where(usable, below, 1.0), 0.0)

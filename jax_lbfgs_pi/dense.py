@@ -125,7 +125,8 @@ class Reading(NamedTuple):
         accepted, stored = unguarded(new, accepted, stored, state)
         g, y, _, hg, hy, yhy, ghg, ghy, known = self
         # H is positive definite, but by rounding may cease to be: then it is begun anew.
-        known &= ~accepted | ((ghg > 0) | (new.gg == 0)) & (~stored | (yhy > 0))
+        down = linalg.positive(ghg) | ~linalg.positive(new.gg)
+        known &= ~accepted | down & (~stored | linalg.positive(yhy))
         hg, hy = jnp.where(known, hg, g), jnp.where(known, hy, y)
         yhy, ghy = jnp.where(known, yhy, new.yy), jnp.where(known, ghy, new.gy)
         per_sy = 1.0 / jnp.where(stored, new.sy, 1.0)

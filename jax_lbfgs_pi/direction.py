@@ -49,7 +49,7 @@ def two_loop_direction(grads: Params, history: History) -> Params:
     m = memory_size(history)
     order = (history.head + jnp.arange(m)) % m
     s_y = history.products.sy[order]
-    valid = s_y > 0
+    valid = linalg.positive(s_y)
     rho = 1.0 / jnp.where(valid, s_y, 1.0)
 
     def pair(slot: Array) -> tuple[Params, Params]:
@@ -116,7 +116,7 @@ def direction_coefficients(
         of R⁻¹ is the inverse of the trailing block of R, so a mask is all that it takes.
     """
     inverse, yy, sy = products
-    usable = sy > 0
+    usable = linalg.positive(sy)
     if trusted is not None:
         usable &= trusted
     # With right-hand sides 0, skipped pairs get coefficients 0 and touch no other pair.

@@ -66,7 +66,7 @@ class Updating(NamedTuple):
     def facts(self) -> Facts:
         """What a policy may read of it: of the curvatures the greatest and the least."""
         most, flattest = self.extremes
-        least = jnp.where(flattest > 0, 1.0 / linalg.divisor(flattest), 0.0)
+        least = jnp.where(linalg.positive(flattest), 1.0 / linalg.divisor(flattest), 0.0)
         n = self.g.size
         num_pairs = self.history.num_pairs + self.stored.astype(jnp.int32)
         return Facts(num_pairs, jnp.stack([most, least]), self.in_span, n)
@@ -160,7 +160,7 @@ class Reading(NamedTuple):
 def _changed(
     way: Array, u: Array, yu: Array, gu: Array, s: Array, per_sy: Array, gs: Array
 ) -> Change:
-    usable = yu > 0
+    usable = linalg.positive(yu)
     b = jnp.where(usable, yu, 0.0)
     c = jnp.where(usable, 1.0 / jnp.where(usable, yu, 1.0), 0.0)
     v = per_sy * s - c * u

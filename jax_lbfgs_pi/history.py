@@ -158,14 +158,14 @@ def newest_mask(history: History, num_pairs: Float[Array, ""]) -> Bool[Array, " 
 def curvatures(history: History) -> Float[Array, " m"]:
     """`y_iᵀy_i / s_iᵀy_i`, by slot; 0 for skipped pairs and where there is none."""
     sy, yy = history.products.sy, jnp.diagonal(history.products.yy)
-    usable = sy > 0
+    usable = linalg.positive(sy)
     return jnp.where(usable, yy / jnp.where(usable, sy, 1.0), 0.0)
 
 
 def in_span(history: History, with_g: Float[Array, "2 m"]) -> Float[Array, ""]:
     """Σ (s_iᵀg)² / s_iᵀy_i over the pairs that are not skipped."""
     sy = history.products.sy
-    usable = sy > 0
+    usable = linalg.positive(sy)
     size = jnp.where(usable, with_g[0], 0.0)
     return jnp.sum(size * (size / jnp.where(usable, sy, 1.0)))
 
@@ -189,8 +189,8 @@ def replace(
       with_y: `s_iᵀ y` and `y_iᵀ y` for the pairs i of the new window.
       sy: `sᵀy`, which stands in `with_y` too.
     """
-    usable = sy > 0
-    both = usable & (products.sy > 0) & ~slot
+    usable = linalg.positive(sy)
+    both = usable & linalg.positive(products.sy) & ~slot
     # The new column (r, ρ) of R gives that of the inverse: -R⁻¹ r / ρ and 1/ρ.
     scale = 1.0 / jnp.where(usable, sy, 1.0)
     r = jnp.where(both, with_y[0], 0.0)
@@ -210,5 +210,5 @@ def initial_scaling(history: History) -> Float[Array, ""]:
     """γ = |sᵀy| / yᵀy of the newest pair, skipped or not; 1 where y = 0 (Algorithm 1, line 6)."""
     newest = history.head - 1  # -1 is the last slot
     sy, yy = history.products.sy[newest], history.products.yy[newest, newest]
-    usable = yy > 0
+    usable = linalg.positive(yy)
     return jnp.where(usable, jnp.abs(sy) / jnp.where(usable, yy, 1.0), 1.0)

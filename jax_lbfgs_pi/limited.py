@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.direction import combine, direction_coefficients
 from jax_lbfgs_pi.history import (
     History,
@@ -35,7 +35,7 @@ class Window(NamedTuple):
     def facts(self) -> Facts:
         """What a policy may read of it."""
         return Facts(
-            num_pairs=jnp.sum(self.history.products.sy > 0),
+            num_pairs=jnp.sum(linalg.positive(self.history.products.sy)),
             curvatures=curvatures(self.history),
             in_span=in_span(self.history, self.with_g),
             memory_size=memory_size(self.history),

@@ -111,7 +111,7 @@ def _observe(
 ) -> Observation:
     """What a policy may read before the direction is known."""
     has_value = jnp.asarray(value is not None)
-    known = state.values.known > 0
+    known, moved = state.values.known > 0, linalg.positive(new.ss)
     return Observation(
         count=state.count,
         value=jnp.zeros_like(new.gg) if value is None else value,
@@ -125,7 +125,7 @@ def _observe(
         step=new.step(),
         pair=pair,
         # As proposed: what follows in a chain may take leaves out of the step, or shorten it.
-        last_ss=jnp.where(new.ss > 0, jnp.maximum(new.ss, state.trial_ss), state.last_ss),
+        last_ss=jnp.where(moved, jnp.maximum(new.ss, state.trial_ss), state.last_ss),
         step_size=state.step_size,
         rejections=state.rejections,
         curvature=pair.curvature(),
@@ -171,7 +171,7 @@ class Lengths(NamedTuple):
 def limit(lengths: Lengths, proposal: Proposal, t: Float[Array, ""]) -> Float[Array, ""]:
     """The step size t, or another where a length is given."""
     dd = proposal.products.dd
-    moves = dd > 0
+    moves = linalg.positive(dd)
     per_length = jnp.where(moves, 1.0 / jnp.sqrt(jnp.where(moves, dd, 1.0)), 0.0)
     if lengths.first is not None:
         first = per_length * jnp.asarray(lengths.first, dd.dtype)

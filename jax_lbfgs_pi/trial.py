@@ -93,7 +93,7 @@ def informs(
     """Whether the step and the change of g are a pair that tells something of the curvature."""
     bends = new.sy > LEAST_COSINE * jnp.sqrt(new.ss) * jnp.sqrt(new.yy)
     bends &= new.sy > LEAST_CURVATURE * state.steepest * new.ss
-    return (state.count > 0) & accepted & bends
+    return (state.count > 0) & accepted & bends & linalg.positive(new.sy)
 
 
 def pair_vectors(new: Measured, state: ScaleByLBFGSPiState) -> tuple[Params, Params]:
@@ -123,7 +123,7 @@ def unguarded(
     """Whether the trial is accepted, and its pair stored, of a matrix also where no guard says."""
     if accepted is None or stored is None:
         accepted = new.finite
-        stored = accepted & (state.count > 0) & (new.sy > 0)
+        stored = accepted & (state.count > 0) & linalg.positive(new.sy)
     return accepted, stored
 
 
@@ -148,7 +148,7 @@ def down_where_lost(
     """
     g, y = vectors
     wg, wy, ww = linalg.vdots((way, g), (way, y), (way, way))
-    lost = accepted & ~((wg > 0) & jnp.isfinite(ww)) & (new.gg > 0)
+    lost = accepted & ~(linalg.positive(wg) & jnp.isfinite(ww)) & linalg.positive(new.gg)
     way, wg, wy = (
         jnp.where(lost, gamma * down, other)
         for down, other in ((g, way), (new.gg, wg), (new.gy, wy))

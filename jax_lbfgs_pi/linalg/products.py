@@ -157,15 +157,25 @@ def _add(x: tuple[Array, ...], y: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(map(jnp.add, x, y))
 
 
+def positive(x: Array) -> Array:
+    """Whether x may be divided by: of its own, a GPU has numbers so small that 1/x is infinite."""
+    return x >= jnp.finfo(x.dtype).tiny
+
+
+def nonzero(x: Array) -> Array:
+    """Whether x or -x is `positive`."""
+    return positive(jnp.abs(x))
+
+
 def root(square: Array) -> Array:
     """The square root, 0 of what is not positive; its derivative is finite at 0 too: 0."""
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1.0)), 0.0)
+    usable = positive(square)
+    return jnp.where(usable, jnp.sqrt(jnp.where(usable, square, 1.0)), 0.0)
 
 
 def divisor(x: Array) -> Array:
     """x, but 1 where it is not positive: of a quotient that is not used there."""
-    return jnp.where(x > 0, x, 1.0)
+    return jnp.where(positive(x), x, 1.0)
 
 
 def norm(a: Params) -> Float[Array, ""]:
@@ -179,7 +189,7 @@ def norm(a: Params) -> Float[Array, ""]:
 
 def _scaled_norm(a: Params) -> Float[Array, ""]:
     largest = max_norm(a)
-    usable = (largest > 0) & jnp.isfinite(largest)
+    usable = positive(largest) & jnp.isfinite(largest)
     divisor = jnp.where(usable, largest, 1.0)
     scaled = jax.tree.map(lambda leaf: leaf.astype(divisor.dtype) / divisor, a)
     return jnp.where(usable, divisor * root(vdot(scaled, scaled)), largest)

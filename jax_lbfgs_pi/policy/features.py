@@ -61,7 +61,7 @@ def before_direction(
             jnp.where(seen.has_values, jnp.clip(reduction, -1.0, 2.0), 0.5),
             jnp.where(seen.has_values, 0.0, 1.0),
             steep_log / 2.0,
-            jnp.where(step.sy > 0, 0.0, 1.0),
+            jnp.where(linalg.positive(step.sy), 0.0, 1.0),
             _cosine(seen.end_slope, seen.gg, step.ss),
             _cosine(step.sy, step.ss, step.yy),
             most_log / 3.0,
@@ -92,7 +92,7 @@ def after_direction(
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    usable = b != 0
+    usable = linalg.nonzero(b)
     return jnp.where(usable, a / jnp.where(usable, b, 1.0), 0.0)
 
 
@@ -103,7 +103,7 @@ def _logs(*ratios: tuple[Array, Array]) -> Array:
 
 def _log_ratio(a: Array, b: Array) -> Array:
     """ln(a / b), at most 9 in size; 0 where one of them is not positive."""
-    usable = (a > 0) & (b > 0)
+    usable = linalg.positive(a) & linalg.positive(b)
     ratio = jnp.where(usable, a / jnp.where(usable, b, 1.0), 1.0)
     most = jnp.exp(jnp.asarray(MOST_LOG, ratio.dtype))
     return jnp.log(jnp.clip(ratio, 1.0 / most, most))

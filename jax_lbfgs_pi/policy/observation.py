@@ -55,11 +55,11 @@ class Pair(NamedTuple):
 
     def curvature(self) -> Float[Array, ""]:
         """`yᵀy / sᵀy`; 0 where sᵀy <= 0."""
-        return jnp.where(self.sy > 0, _ratio(self.yy, self.sy), 0.0)
+        return jnp.where(linalg.positive(self.sy), _ratio(self.yy, self.sy), 0.0)
 
 
 def _ratio(a: Array, b: Array) -> Array:
-    usable = b > 0
+    usable = linalg.positive(b)
     return jnp.where(usable, a / jnp.where(usable, b, 1.0), 1.0)
 
 
@@ -136,15 +136,17 @@ class Observation(NamedTuple):
 
     def short_scaling(self) -> Float[Array, ""]:
         """The newest pair's, or where there is none, what makes H g as long as the last step."""
-        return jnp.where(self.pair.yy > 0, self.pair.short_scaling(), self._length_scaling())
+        known = linalg.positive(self.pair.yy)
+        return jnp.where(known, self.pair.short_scaling(), self._length_scaling())
 
     def long_scaling(self) -> Float[Array, ""]:
         """The newest pair's, or where there is none, what makes H g as long as the last step."""
-        return jnp.where(self.pair.yy > 0, self.pair.long_scaling(), self._length_scaling())
+        known = linalg.positive(self.pair.yy)
+        return jnp.where(known, self.pair.long_scaling(), self._length_scaling())
 
     def _length_scaling(self) -> Float[Array, ""]:
         # f is linear along all steps so far, or bends down: no pair was stored. γ = 1 has units.
-        moved = (self.last_ss > 0) & (self.gg > 0)
+        moved = linalg.positive(self.last_ss) & linalg.positive(self.gg)
         return jnp.where(moved, linalg.root(_ratio(self.last_ss, self.gg)), 1.0)
 
     def has_window(self) -> bool:
@@ -153,5 +155,5 @@ class Observation(NamedTuple):
 
     def slope_ratio(self) -> Float[Array, ""]:
         """R = g_kᵀs / g_{k-1}ᵀs: 1 where f is linear, 0 after an exact step; 0 before the first."""
-        moved = self.start_slope != 0
+        moved = linalg.nonzero(self.start_slope)
         return jnp.where(moved, self.end_slope / jnp.where(moved, self.start_slope, 1.0), 0.0)

@@ -103,11 +103,11 @@ class Rule:
 
     def _scaled_update(self, seen: Observation, gamma: Array) -> tuple[Array, Array]:
         """τ and φ; of the first pair H is γ I."""
-        known, (ss, sy, yy) = seen.h > 0, seen.pair
+        known, (ss, sy, yy) = linalg.positive(seen.h), seen.pair
         per_sy = 1.0 / linalg.divisor(sy)
         b = jnp.where(known, seen.b, ss * per_sy / gamma)
         h = jnp.where(known, seen.h, yy * per_sy * gamma)
-        bends = (b > 0) & (h > 0)  # else no pair comes in
+        bends = linalg.positive(b) & linalg.positive(h)  # else no pair comes in
         b, h = jnp.where(bends, b, 1.0), jnp.where(bends, h, 1.0)
         tau, phi = UPDATES[self.update](b, h, seen.num_params)
         # H was too large along the last step, and so it will be along others.
@@ -130,7 +130,8 @@ class Rule:
         doubted = self.doubts(seen)
         t = jnp.where(doubted, jnp.minimum(t, for_the_same_fall(seen, products)), t)
         limit = growth * linalg.root(seen.last_ss / linalg.divisor(products.dd))
-        t = jnp.where(seen.last_ss > 0, jnp.minimum(t, limit), first_step_size(seen, products))
+        moved = linalg.positive(seen.last_ss)
+        t = jnp.where(moved, jnp.minimum(t, limit), first_step_size(seen, products))
         return t.astype(products.dd.dtype), memory
 
 
@@ -138,7 +139,7 @@ def first_step_size(seen: Observation, products: InnerProducts) -> Float[Array, 
     """2|f|/|gᵀd|, which reaches f = 0 if f is a parabola; length 1 where f is unknown or 0."""
     slope = linalg.divisor(jnp.abs(products.dg))
     to_zero = 2.0 * jnp.abs(seen.value) / slope
-    usable = seen.has_value & (to_zero > 0)
+    usable = seen.has_value & linalg.positive(to_zero)
     return jnp.where(usable, to_zero, 1.0 / jnp.sqrt(linalg.divisor(products.dd)))
 
 
@@ -150,5 +151,5 @@ def for_the_same_fall(seen: Observation, products: InnerProducts) -> Float[Array
     """
     fall = seen.prev_value - seen.value
     rounding = 10.0 * jnp.finfo(fall.dtype).eps * jnp.abs(seen.value)
-    known = seen.has_values & (fall > rounding) & (products.dg < 0)
+    known = seen.has_values & (fall > rounding) & linalg.positive(-products.dg)
     return jnp.where(known, 2.02 * fall / linalg.divisor(-products.dg), jnp.inf)

@@ -41,7 +41,7 @@ def self_scaled_broyden(b: Float[Array, ""], h: Float[Array, ""], n: int) -> Ans
     phi = (1.0 - theta) / sigma
     scale = jnp.minimum(1.0, 1.0 / b)
     power = sigma ** (1.0 / (1.0 - n)) if n > 1 else jnp.ones_like(b)
-    positive = theta > 0
+    positive = linalg.positive(theta)
     inverse = 1.0 / jnp.where(positive, theta, 1.0)
     tau = jnp.where(
         positive, scale * jnp.minimum(power, inverse), jnp.minimum(scale * power, sigma)
