@@ -1,6 +1,8 @@
 """L-BFGS-π in JAX: L-BFGS with a learned step-size policy in place of the line search."""
 
+import importlib
 import importlib.metadata
+from typing import TYPE_CHECKING, Any
 
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.dense_history import Dense, Full
@@ -39,12 +41,46 @@ from jax_lbfgs_pi.training import MetaTrainConfig, MetaTrainLog, get_preset, met
 from jax_lbfgs_pi.transform import lbfgs_pi, scale_by_lbfgs_pi
 from jax_lbfgs_pi.unroll import InnerState, frozen_value_and_grad, init_inner, unroll
 
+if TYPE_CHECKING:
+    from jax_lbfgs_pi.baselines import Competitor, policy_competitor
+    from jax_lbfgs_pi.evaluation import Target, race, rich_tables
+    from jax_lbfgs_pi.training.development import FineTuneConfig
+    from jax_lbfgs_pi.training.fine_tune import FineTuned, fine_tune
+
 __version__ = importlib.metadata.version("jax_lbfgs_pi")
+
+# What draws figures or reads tables is imported where it is asked for.
+_LATER = {
+    "Competitor": "baselines",
+    "FineTuneConfig": "training.development",
+    "FineTuned": "training.fine_tune",
+    "Target": "evaluation",
+    "fine_tune": "training.fine_tune",
+    "policy_competitor": "baselines",
+    "race": "evaluation",
+    "rich_tables": "evaluation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = found  # before the module of the same name
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 __all__ = [
     "AnyPolicy",
+    "Competitor",
     "DataError",
     "Dense",
+    "FineTuneConfig",
+    "FineTuned",
     "Full",
     "General",
     "Guard",
@@ -66,12 +102,14 @@ __all__ = [
     "StepPolicy",
     "StepSizePolicy",
     "Stopping",
+    "Target",
     "Task",
     "TaskSet",
     "Trajectory",
     "__version__",
     "constant_policy",
     "cosine_policy",
+    "fine_tune",
     "frozen_value_and_grad",
     "get_preset",
     "get_tasks",
@@ -87,7 +125,10 @@ __all__ = [
     "meta_train",
     "minimize",
     "policy_card",
+    "policy_competitor",
     "push",
+    "race",
+    "rich_tables",
     "save_policy",
     "scale_by_lbfgs_pi",
     "two_loop_direction",

@@ -87,12 +87,10 @@ def as_stopping(tol: Any, params: Params) -> Stopping:
         label = "tol" if name == "gtol" and stopping is not tol else name
         _check_number(label, value, least=None if name == "target" else 0)
     if stopping.gtol is None:
-        eps = max(float(jnp.finfo(leaf.dtype).eps) for leaf in jax.tree.leaves(params) or [_ONE])
+        dtypes = [leaf.dtype for leaf in jax.tree.leaves(params)] or [jnp.result_type(float)]
+        eps = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
         stopping = stopping.replace(gtol=eps**0.5)  # type: ignore[attr-defined]
     return stopping
-
-
-_ONE = jnp.ones(())
 
 
 def _check_number(name: str, value: Any, *, least: int | None) -> None:

@@ -43,8 +43,9 @@ def test_a_number_is_positive_if_it_can_be_divided_by(dtype):
     np.testing.assert_array_equal(nonzero, [True] * 2 + [False] * 3 + [True] * 4 + [False])
 
 
-@pytest.mark.parametrize("guard", [lp.Guard(), None])
-@pytest.mark.parametrize("memory_size", [10, "full", "dense"])
+@pytest.mark.parametrize(
+    ("memory_size", "guard"), [(10, None), ("full", lp.Guard()), ("dense", None)]
+)
 def test_steps_past_convergence_stay_finite(memory_size, guard):
     tx = lp.lbfgs_pi("unit", memory_size=memory_size, guard=guard)
     flat, structure = jax.tree.flatten((X0, tx.init(jax.tree.map(jnp.asarray, X0))))

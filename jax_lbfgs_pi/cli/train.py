@@ -28,8 +28,24 @@ def add_parser(commands: Any) -> None:
         help="meta-train a step-size policy",
         description="Meta-trains a policy by truncated backpropagation through time, and writes "
         "policy.safetensors, log.jsonl and loss.png. `--preset paper --dataset mnist` is the "
-        "paper's training: one task at a time, the clip as a convex optimization layer.",
+        "paper's training: one task at a time, the clip as a convex optimization layer. `--task "
+        "my_module:make_tasks` trains on problems of your own, from the default policy, and says "
+        "on held-out ones whether that helps.",
     )
+    parser.add_argument(
+        "--task", metavar="MODULE:NAME",
+        help="an lp.TaskSet of your own, or a function without arguments that returns one; read "
+        "with it are --init-from (general, rule, or a file), --generations, --evals, --memory, "
+        "--seed and --out",
+    )  # fmt: skip
+    parser.add_argument(
+        "--evals", type=positive, metavar="N",
+        help="evaluations of a run in training on --task (default: what the tasks need)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--memory", type=positive, metavar="M",
+        help="pairs, in training on --task (default: the default's memory)",
+    )  # fmt: skip
     add_task_options(parser)
     parser.add_argument(
         "--preset", choices=("fast", "paper", "general"), default="fast",
@@ -55,7 +71,7 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--generations", type=positive, metavar="N",
-        help="moves of the weights, of the preset general (default: 2500)",
+        help="moves of the weights, of the preset general (default: 2500) or --task (600)",
     )  # fmt: skip
     parser.add_argument(
         "--families", type=lambda text: tuple(text.split(",")), metavar="F,F",
@@ -72,6 +88,10 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand."""
+    if args.task is not None:
+        from jax_lbfgs_pi.cli.train_task import train_task
+
+        return train_task(args)
     if args.preset == "general":
         from jax_lbfgs_pi.cli.train_general import train_general
 

@@ -3,40 +3,18 @@
 Medians and quantiles are order statistics, never means of two, as costs may be infinite.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 
-from jax_lbfgs_pi.evaluation.statistics import Target, first, log_ratio, median, tied
+from jax_lbfgs_pi.evaluation.statistics import (
+    Estimate,
+    Target,
+    bootstrap,
+    first,
+    log_ratio,
+    median,
+    tied,
+)
 from jax_lbfgs_pi.reproduce.records import Records, hit
-
-RESAMPLES, LEVEL = 2000, 0.95
-
-
-class Estimate(NamedTuple):
-    """A number with its 95 % bootstrap interval over tasks, and how many tasks there are."""
-
-    value: float
-    low: float
-    high: float
-    num_tasks: int
-
-
-def bootstrap(values: np.ndarray, statistic: Callable[..., np.ndarray]) -> Estimate:
-    """The percentile bootstrap (Efron 1979) over the tasks, with a fixed seed.
-
-    Args:
-      values: one number for each task, shape `(num_tasks,)`.
-      statistic: of an array along `axis`.
-    """
-    if len(values) == 0:
-        return Estimate(np.nan, np.nan, np.nan, 0)
-    draws = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
-    resampled = statistic(values[draws], axis=1)
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(resampled, (tail, 1 - tail), method="inverted_cdf")
-    return Estimate(float(statistic(values, axis=0)), float(low), float(high), len(values))
 
 
 def median_cost(records: Records, optimizer: str, target: Target, cost: str) -> Estimate:

@@ -105,12 +105,12 @@ def of_family(family: Family, num_tasks: int) -> Source:
 
 def of_tasks(tasks: TaskSet, num_tasks: int) -> Source:
     """Tasks of a set, `num_tasks` at a draw, none twice in one if there are enough."""
+    data, x0 = jax.tree.map(np.asarray, tasks.stack(range(len(tasks))))
 
     def draw(seed: int, number: int) -> Any:
         rng = np.random.default_rng((seed, number))
         rows = rng.choice(len(tasks), size=num_tasks, replace=len(tasks) < num_tasks)
-        data, x0 = tasks.stack(rows)
-        return x0, data
+        return jax.tree.map(lambda leaf: leaf[rows], (x0, data))
 
     return Source(tasks.name, draw, tasks.task.loss)
 

@@ -1,0 +1,126 @@
+"""`lbfgs-pi train --task my_module:make_tasks`."""
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from jax_lbfgs_pi.cli.common import console, progress_bar, provenance
+from jax_lbfgs_pi.tasks.base import TaskSet
+
+NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "tasks", "families", "data_dir")
+
+
+def load_tasks(name: str) -> TaskSet:
+    """The tasks that `module:attribute` names, the working directory being searched first.
+
+    Raises:
+      ValueError: if there is no such module or attribute, or it is neither a `TaskSet` nor a
+        function that returns one.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ValueError(
+            f"--task must be MODULE:NAME, as in my_module:make_tasks, but got {name!r}."
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.partition(".")[0] and error.name != module_name:
+            raise  # the module is there, and misses another
+        raise ValueError(
+            f"There is no module {module_name!r} in the working directory or on Python's path: "
+            f"give --task as MODULE:NAME, without .py."
+        ) from error
+    found = getattr(module, attribute, None)
+    tasks = found() if callable(found) else found
+    if not isinstance(tasks, TaskSet):
+        raise ValueError(
+            f"{name!r} must be an lp.TaskSet, or a function without arguments that returns one, "
+            f"but is {'missing' if found is None else type(tasks).__name__}."
+        )
+    return tasks
+
+
+def train_task(args: argparse.Namespace) -> dict[str, Any]:
+    """Trains with a progress bar, and writes policy, card, figures and verdict to `args.out`."""
+    from jax_lbfgs_pi.evaluation.figures import save_figure
+    from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.pretrained import DEFAULT, save_policy
+    from jax_lbfgs_pi.training.development import FineTuneConfig
+    from jax_lbfgs_pi.training.fine_tune import fine_tune
+    from jax_lbfgs_pi.training.fine_tune_report import card, profile, progress, verdict_rows
+
+    unread = [name for name in NOT_READ if getattr(args, name) is not None]
+    if unread or args.learn_limits:
+        option = unread[0].replace("_", "-") if unread else "learn-limits"
+        raise ValueError(f"--task does not read --{option}: leave it out.")
+    tasks = load_tasks(args.task)
+    changes = {
+        "generations": args.generations, "num_evals": args.evals, "memory_size": args.memory
+    }  # fmt: skip
+    changes = {name: value for name, value in changes.items() if value is not None}
+    config = FineTuneConfig(seed=args.seed, **changes)
+    start = args.init_from or DEFAULT
+    with progress_bar() as bar:
+        line = bar.add_task("compiling", total=config.generations)
+
+        def on_check(check: Any) -> None:
+            bar.update(
+                line,
+                description=f"{check.saved:+.0f} % saved, first on {check.beats_rule:.0%} (rule), "
+                f"{check.beats_search:.0%} (zoom)",
+            )
+
+        tuned = fine_tune(
+            tasks, start=start, config=config, out=args.out, on_check=on_check,
+            on_generation=lambda done: bar.update(line, completed=done),
+        )  # fmt: skip
+    path = save_policy(tuned.policy, args.out / "policy")
+    save_figure(profile(tuned), args.out / "profile.png")
+    save_figure(progress(tuned), args.out / "progress.png")
+    verdict = tuned.verdict
+    summary = {
+        "policy": str(path),
+        "tasks": {
+            "name": tasks.name,
+            "number": len(tasks),
+            "held_out": len(verdict.evals["trained"]),
+        },
+        "start": str(start),
+        "helps": verdict.helps,
+        "verdict": verdict.sentence,
+        "saved_percent": verdict.saved._asdict(),
+        "room_percent": verdict.room,
+        "target": verdict.target,
+        "evaluations_of_a_run": tuned.num_evals,
+        "generations": tuned.checks[-1].generation if tuned.checks else 0,
+        "provenance": provenance(),
+    }
+    write_atomically(args.out / "summary.json", json.dumps(summary, indent=2))
+    write_atomically(args.out / "policy.md", card(tasks, tuned, summary))
+    out = console(args)
+    out.print(_table(verdict_rows(tuned), verdict))
+    out.print(verdict.sentence, soft_wrap=True, highlight=False)
+    out.print(f"Policy, card and figures: {args.out}", soft_wrap=True)
+    if verdict.helps:
+        out.print(f'Use it: lp.minimize(f, x0, policy=lp.load_policy("{path}"))', soft_wrap=True)
+    return summary
+
+
+def _table(rows: list[list[str]], verdict: Any) -> Table:
+    num = len(next(iter(verdict.evals.values())))
+    title = f"{num} held-out tasks, to {verdict.target:g} of the reduction of f"
+    table = Table(title=title, title_justify="left", min_width=min(len(title), 80))
+    for i, name in enumerate(("", "evaluations", "solved", "the trained one is first")):
+        table.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,0 +1,177 @@
+"""A policy for one class of problems: the split, going on, what is kept, and the command."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_lbfgs_pi as lp
+from jax_lbfgs_pi.cli import main
+from jax_lbfgs_pi.cli.train_task import load_tasks
+from jax_lbfgs_pi.training import development, fine_tune
+from jax_lbfgs_pi.training.fine_tune import split
+from tests.command_line import assert_one_error
+
+SMALL = lp.FineTuneConfig(
+    generations=6, tasks_per_generation=4, num_pairs=2, num_evals=15, memory_size=3, check_every=2
+)
+
+
+class Bowl:
+    """Quadratics of two scales."""
+
+    def init(self, key):
+        return jax.random.normal(key, (3,))
+
+    def loss(self, params, data):
+        return 0.5 * jnp.sum(data * params**2)
+
+
+def bowls(num=25, seed=0):
+    scales = 10 ** np.random.default_rng(seed).uniform(0, 2, size=(num, 3))
+    return lp.TaskSet(Bowl(), scales, name="bowls")
+
+
+def test_tasks_that_are_chosen_keep_their_data_and_starts():
+    tasks = bowls()
+    chosen = tasks.choose([7, 3])
+    for mine, index in zip(range(2), (7, 3), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, chosen[mine], tasks[index])
+    jax.tree.map(np.testing.assert_array_equal, chosen.choose([1])[0], tasks[3])
+    assert len(tasks.take(4)) == 4
+    with pytest.raises(ValueError, match="as many as its 25 tasks"):
+        lp.TaskSet(Bowl(), np.ones((25, 3)), draws=[1, 2])
+
+
+def test_the_split_is_disjoint_and_of_all():
+    parts = split(bowls(26), seed=3)
+    assert [len(part) for part in parts] == [15, 5, 6]
+    starts = [tuple(np.asarray(part[i][1])) for part in parts for i in range(len(part))]
+    assert len(set(starts)) == 26
+    with pytest.raises(ValueError, match="at least 20 tasks, but there are 19"):
+        split(bowls(19))
+
+
+def rivals_by_policies(about, first, on):
+    names = (about.name, "rule", "optax.lbfgs")
+    return dict.fromkeys(names, on(about.program, first))
+
+
+def test_what_was_interrupted_goes_on_to_the_bit(tmp_path, monkeypatch):
+    # Of the training alone, and the slowest program of all is not needed for it.
+    monkeypatch.setattr(fine_tune, "final_verdict", lambda policy, *_: None)
+    monkeypatch.setattr(development, "search_program", development.policy_program)
+    monkeypatch.setattr(development.Development, "rivals", rivals_by_policies)
+    whole = lp.fine_tune(bowls(), config=SMALL, out=tmp_path / "whole")
+    assert [check.generation for check in whole.checks] == [2, 4, 6]
+
+    def stop(done):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lp.fine_tune(bowls(), config=SMALL, out=tmp_path / "parts", on_generation=stop)
+    (tmp_path / "parts" / "checks.jsonl").unlink()  # killed before it was written
+    seen = []
+    again = lp.fine_tune(bowls(), config=SMALL, out=tmp_path / "parts", on_generation=seen.append)
+    assert seen == [5, 6]
+    assert again.checks == whole.checks
+    jax.tree.map(np.testing.assert_array_equal, again.policy, whole.policy)
+    with pytest.raises(ValueError, match="training of other settings or tasks"):
+        lp.fine_tune(bowls(seed=1), config=SMALL, out=tmp_path / "whole")
+    (tmp_path / "whole" / "checks.jsonl").write_text("{")
+    with pytest.raises(ValueError, match=r"'checks\.jsonl' .* is damaged"):
+        lp.fine_tune(bowls(), config=SMALL, out=tmp_path / "whole")
+
+
+def test_the_first_policy_stays_where_no_other_is_better():
+    """So large moves are worse than none."""
+    wild = lp.FineTuneConfig(**{**vars(SMALL), "learning_rate": 50.0, "sigma": 9.0, "patience": 1})
+    checks = []
+    tuned = lp.fine_tune(bowls(), config=wild, on_check=checks.append)
+    assert tuned.checks == checks
+    assert len(checks) == 1  # it stopped at once
+    assert not checks[0].best
+    params = lp.load_policy("general").params
+    jax.tree.map(np.testing.assert_array_equal, tuned.policy.params, params)
+    assert not tuned.verdict.helps
+    np.testing.assert_array_equal(tuned.verdict.evals["trained"], tuned.verdict.evals["general"])
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [("unit", "'general', 'rule', or a policy trained like this"), ("nowhere", "Unknown policy")],
+)
+def test_a_start_of_another_form_is_refused(start, message):
+    with pytest.raises(ValueError, match=message):
+        lp.fine_tune(bowls(), start=start, config=SMALL)
+    with pytest.raises(ValueError, match="sigma must be positive"):
+        lp.FineTuneConfig(sigma=0.0)
+
+
+MODULE = """
+import numpy as np
+from tests.test_fine_tune import Bowl, bowls
+few = bowls(5)
+make_tasks = bowls
+number = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    (tmp_path / "own_tasks.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_tasks", raising=False)
+
+
+def test_the_command_trains_on_tasks_of_ones_own(module, tmp_path, capsys):
+    options = ("--generations", "10", "--evals", "12", "--memory", "3", "--out", "mine")
+    assert main(["train", "--task", "own_tasks:make_tasks", *options]) == 0
+    out = capsys.readouterr().out
+    summary = json.loads((tmp_path / "mine" / "summary.json").read_text())
+    assert summary["verdict"] in out
+    assert summary["tasks"] == {"name": "bowls", "number": 25, "held_out": 5}
+    assert summary["generations"] == 10
+    assert max(len(line) for line in out.splitlines() if set(line) & set("┃│━")) <= 80
+    card = (tmp_path / "mine" / "policy.md").read_text()
+    assert summary["verdict"] in card
+    for row in ("| trained |", "| general |", "| rule |", "| optax.lbfgs |"):
+        assert row in card
+    assert {p.name for p in (tmp_path / "mine").glob("*.png")} == {"profile.png", "progress.png"}
+    policy = lp.load_policy(tmp_path / "mine" / "policy")
+    result = lp.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(3), policy=policy)
+    assert result.status == lp.Status.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("own_tasks", "MODULE:NAME"),
+        ("no_such_module:x", "no module 'no_such_module'"),
+        ("own_tasks:absent", "is missing"),
+        ("own_tasks:number", "is int"),
+    ],
+)
+def test_what_is_no_task_set_is_said(module, name, message):
+    with pytest.raises(ValueError, match=message):
+        load_tasks(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--epochs", "3"], "--task does not read --epochs"),
+        (["--learn-limits"], "--task does not read --learn-limits"),
+        (["--out", "few"], "at least 20 tasks, but there are 5"),
+        (["--init-from", "cosine"], "a policy trained like this"),
+    ],
+)
+def test_what_the_command_does_not_take_is_said(module, capsys, options, message):
+    name = "own_tasks:make_tasks" if "cosine" in options else "own_tasks:few"
+    status = main(["train", "--task", name, *options])
+    assert_one_error((status, *capsys.readouterr()), message)
