@@ -36,6 +36,21 @@ def ends(results, names, titles, seeds, evals):
     return Table(caption, ["", *titles], rows)
 
 
+def ratios(results, names, titles, seeds, evals):
+    """F of each optimizer over ours, start by start."""
+
+    def cell(name, title):
+        found = sorted(
+            results[title, name, seed][0].best[-1] / results[title, OURS, seed][0].best[-1]
+            for seed in seeds
+        )
+        return "{:.2g} [{:.2g}, {:.2g}]".format(middle(found), found[0], found[-1])
+
+    caption = f"f over that of {OURS} after {evals:,} evaluations: median [least, greatest]"
+    rows = [[name, *(cell(name, title) for title in titles)] for name in names if name != OURS]
+    return Table(caption, ["", *titles], rows)
+
+
 def shares(results, titles, seeds):
     """What share of the searched optimizer's evaluations and seconds ours takes to its last f."""
 
@@ -59,6 +74,8 @@ def write_report(results, out, evals):
     names = list(dict.fromkeys(name for _, name, _ in results))
     seeds = sorted({seed for *_, seed in results})
     tables = [ends(results, names, titles, seeds, evals)]
+    if OURS in names:
+        tables.append(ratios(results, names, titles, seeds, evals))
     if {OURS, SEARCHED} <= set(names):
         tables.append(shares(results, titles, seeds))
     told = provenance() | {"command": "python -m benchmarks.physics " + " ".join(sys.argv[1:])}
@@ -77,7 +94,9 @@ def draw(results, names, titles, seeds, path):
             for seed in seeds:
                 run, _ = results[title, name, seed]
                 label = name if seed == seeds[0] else None
-                ax.plot(run.evals, run.best, color=f"C{i}", label=label, lw=1.2)
+                style = {"lw": 1.2} if len(run.evals) > 2 else {"ls": "", "marker": "o", "ms": 4}
+                first = 0 if len(run.evals) > 2 else 1  # of some only the end is known
+                ax.plot(run.evals[first:], run.best[first:], color=f"C{i}", label=label, **style)
         ax.set(title=title, yscale="log", xlabel="evaluations", ylabel="f")
     for ax in axes.flat[len(titles) :]:
         ax.axis("off")
