@@ -1,4 +1,4 @@
-"""Does a policy of one's own help? Six families of real use: `python -m research.fine_tune`.
+"""Does a policy of one's own help? Five families: `python -m research.fine_tune`.
 
 Families are drawn once; three fifths of the tasks are trained on, a fifth chosen by, a fifth held
 out (`lp.fine_tune`). Finished families are kept in `--out`, and what was interrupted goes on.
@@ -138,34 +138,7 @@ def paths(num=200):
     return lp.TaskSet(Paths(), data, name="paths among obstacles, n = 40")
 
 
-class Classifiers:
-    """Softmax regression on 150 digits, of several penalties: 650 parameters."""
-
-    def init(self, key):
-        del key
-        return jnp.zeros((65, 10))
-
-    def loss(self, params, data):
-        logits = data["x"] @ params[:-1] + params[-1]
-        right = jnp.take_along_axis(logits, data["y"][:, None], 1)[:, 0]
-        penalty = 0.5 * data["l2"] * jnp.sum(params[:-1] ** 2)
-        return jnp.mean(jax.nn.logsumexp(logits, 1) - right) + penalty
-
-
-def classifiers(num=200):
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
-    rng = np.random.default_rng(2)
-    rows = [rng.permutation(len(labels))[:150] for _ in range(num)]
-    penalties = 10 ** rng.uniform(-5, -2, num)
-    data = {"x": images[rows] / 16, "y": labels[rows].astype(np.int32), "l2": penalties}
-    return lp.TaskSet(Classifiers(), data, name="softmax regressions, n = 650")
-
-
-FAMILIES = {
-    make.__name__: make for make in (decays, spectra, quadratics, processes, paths, classifiers)
-}
+FAMILIES = {make.__name__: make for make in (decays, spectra, quadratics, processes, paths)}
 
 
 def main():

@@ -20,8 +20,8 @@ warnings.filterwarnings("ignore", module="ipykernel")  # of itself, as it shuts 
 """
 
 by_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-first_at_once = pytest.mark.parametrize(
-    "path", some_of(NOTEBOOKS, quick=(0,)), ids=lambda path: path.stem
+one_at_once = pytest.mark.parametrize(
+    "path", some_of(NOTEBOOKS, quick=(2,)), ids=lambda path: path.stem
 )
 
 
@@ -29,7 +29,7 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@first_at_once
+@one_at_once
 def test_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     # Nothing of the user's own set-up is read, and nothing is written outside `tmp_path`.

@@ -44,7 +44,7 @@ def ratios(results, names, titles, seeds, evals):
             results[title, name, seed][0].best[-1] / results[title, OURS, seed][0].best[-1]
             for seed in seeds
         )
-        return "{:.2g} [{:.2g}, {:.2g}]".format(middle(found), found[0], found[-1])
+        return f"{middle(found):.2g} [{found[0]:.2g}, {found[-1]:.2g}]"
 
     caption = f"f over that of {OURS} after {evals:,} evaluations: median [least, greatest]"
     rows = [[name, *(cell(name, title) for title in titles)] for name in names if name != OURS]
