@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
+from jax_lbfgs_pi import bounds
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.dense_history import Dense, Full
 from jax_lbfgs_pi.direction import gram_direction, two_loop_direction
@@ -107,6 +108,7 @@ __all__ = [
     "TaskSet",
     "Trajectory",
     "__version__",
+    "bounds",
     "constant_policy",
     "cosine_policy",
     "fine_tune",

@@ -25,6 +25,7 @@ def test_it_starts_no_backend_and_draws_no_figures():
 def test_all_names_are_there():
     for name in lp.__all__:
         assert getattr(lp, name) is not None
-    assert {*lp.__all__, "bounds"} <= set(dir(lp))  # modules too
+    assert set(lp.__all__) <= set(dir(lp))
+    assert callable(lp.bounds.positive)
     with pytest.raises(AttributeError, match="'jax_lbfgs_pi' has no attribute 'nonsense'"):
         _ = lp.nonsense

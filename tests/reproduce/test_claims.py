@@ -5,13 +5,11 @@ import math
 import pytest
 
 from jax_lbfgs_pi.evaluation import Target
-from jax_lbfgs_pi.reproduce import claims, races, statistics
+from jax_lbfgs_pi.evaluation.statistics import LEVEL, Estimate
+from jax_lbfgs_pi.reproduce import claims, races
 from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.claims import CLAIMS, claims_table, verdict
 from jax_lbfgs_pi.reproduce.grids import GRIDS
-from jax_lbfgs_pi.reproduce.statistics import (
-    Estimate,
-)
 from jax_lbfgs_pi.reproduce.tables import markdown
 from tests.hand_made import PI, fill_race, make_row, write_log
 
@@ -241,4 +239,4 @@ def test_a_claims_cell_shows_signs():
     assert claims._signed(-5.0) == "-5"
     assert claims._signed(0.0) == "0"
     assert claims._signed(INF) == "+∞"
-    assert statistics.LEVEL == 0.95  # what the tables' headers say
+    assert LEVEL == 0.95  # what the tables' headers say
