@@ -117,7 +117,7 @@ def race_and_report(
 ) -> dict[str, Any]:
     """Races with a progress bar, prints the tables, and writes report and figures to `folder`."""
     from jax_lbfgs_pi import evaluation
-    from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.files import claim, write_atomically
     from jax_lbfgs_pi.locks import owned
 
     settings = settings | {
@@ -125,7 +125,7 @@ def race_and_report(
         "targets": [str(target) for target in targets],
     }
     with owned(folder), progress_bar() as bar:
-        _claim(folder, settings)
+        claim(folder, "settings.json", settings, "the results of another race")
         task = bar.add_task("racing", total=len(tasks) * len(competitors))
         results = evaluation.race(
             tasks,
@@ -156,16 +156,3 @@ def race_and_report(
         soft_wrap=True,
     )
     return report
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """Refuses a folder with the results of another race, which must not be mixed with these."""
-    from jax_lbfgs_pi.files import write_atomically
-
-    path, text = folder / "settings.json", json.dumps(settings, indent=2, sort_keys=True)
-    if path.is_file() and path.read_text(errors="replace") != text:
-        raise ValueError(
-            f"The folder {str(folder)!r} holds the results of another race (see its "
-            f"settings.json): choose another with --out, or delete it."
-        )
-    write_atomically(path, text)

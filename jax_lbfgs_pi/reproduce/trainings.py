@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_lbfgs_pi.clip import clip_autodiff, clip_cvx, clip_implicit, clip_straight_through
-from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.files import claim
 from jax_lbfgs_pi.locks import alone
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_network, policy_digest, save_policy
@@ -157,13 +156,7 @@ def _claim(folder: Path, config: MetaTrainConfig, num_tasks: int, start: Policy 
         "num_tasks": num_tasks,
         "start": None if start is None else policy_digest(start),
     }
-    path, text = folder / "training.json", json.dumps(settings, indent=2, sort_keys=True)
-    if path.is_file() and path.read_text() != text:
-        raise ValueError(
-            f"The folder {str(folder)!r} holds a training with other settings (see its "
-            f"training.json): choose another with --out, or delete it."
-        )
-    write_atomically(path, text)
+    claim(folder, "training.json", settings, "a training with other settings")
 
 
 SOLVERS = {

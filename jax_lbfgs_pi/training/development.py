@@ -21,6 +21,7 @@ from jax_lbfgs_pi.training.verdict import (
     reachable,
     saved,
     search_program,
+    share_first,
 )
 
 TRAINED, RULE = "trained", "rule"
@@ -114,12 +115,8 @@ class Development:
         found = costs({**self.curves, TRAINED: self.run(policy)}, self.target)
         ours = found[TRAINED]
         less = saved(ours, found[self.name], self.most).value
-        wins = (_wins(ours, found[RULE]), _wins(ours, found[SEARCH]))
+        wins = (share_first(ours, found[RULE]), share_first(ours, found[SEARCH]))
         return Check(generation, less, *wins, best=less > best)
-
-
-def _wins(mine: np.ndarray, theirs: np.ndarray) -> float:
-    return float(np.mean(np.where(mine == theirs, 0.5, 1.0 * (mine < theirs))))
 
 
 def final_verdict(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jax_lbfgs_pi.files import write_atomically
+from jax_lbfgs_pi.files import claim, write_atomically
 from jax_lbfgs_pi.policy import General, Rule
 from jax_lbfgs_pi.pretrained import list_policies, load_policy, policy_digest
 from jax_lbfgs_pi.tasks.base import TaskSet
@@ -203,10 +203,4 @@ def _claim(folder: Path, config: FineTuneConfig, first: General, tasks: TaskSet)
         "start": policy_digest(first),
         "tasks": {"name": tasks.name, "number": len(tasks), "data": data.hexdigest()},
     }
-    path, text = folder / SETTINGS, json.dumps(settings, indent=2, sort_keys=True)
-    if path.is_file() and path.read_text(errors="replace") != text:
-        raise ValueError(
-            f"The folder {str(folder)!r} holds a training of other settings or tasks (see its "
-            f"{SETTINGS}): choose another with --out, or delete it."
-        )
-    write_atomically(path, text)
+    claim(folder, SETTINGS, settings, "a training of other settings or tasks")

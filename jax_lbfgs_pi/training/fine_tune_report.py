@@ -12,6 +12,7 @@ from jax_lbfgs_pi.evaluation.statistics import median
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.training.development import TRAINED
 from jax_lbfgs_pi.training.fine_tune import FineTuned
+from jax_lbfgs_pi.training.verdict import share_first
 
 
 def verdict_rows(tuned: FineTuned) -> list[list[str]]:
@@ -19,8 +20,7 @@ def verdict_rows(tuned: FineTuned) -> list[list[str]]:
     mine, rows = tuned.verdict.evals[TRAINED], []
     for name, evals in tuned.verdict.evals.items():
         typical = float(median(evals))
-        points = np.where(mine == evals, 0.5, 1.0 * (mine < evals))
-        first = "" if name == TRAINED else f"{np.mean(points):.0%}"
+        first = "" if name == TRAINED else f"{share_first(mine, evals):.0%}"
         cost = f"{typical:.0f}" if np.isfinite(typical) else "∞"
         rows.append([name, cost, f"{np.mean(np.isfinite(evals)):.0%}", first])
     return rows

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from jax_lbfgs_pi.evaluation.statistics import Estimate, bootstrap
+from jax_lbfgs_pi.evaluation.statistics import Estimate, bootstrap, first, tied
 from jax_lbfgs_pi.loop import make_loop
 from jax_lbfgs_pi.policy import StepPolicy
 from jax_lbfgs_pi.stopping import Stopping
@@ -88,10 +88,20 @@ def costs(curves: Mapping[str, Curves], target: float) -> dict[str, Float[np.nda
 
     f* is the least that any of them found on the task.
     """
+    level = levels(curves, target)[:, None]
+    return {name: first_below(curve, level) for name, curve in curves.items()}
+
+
+def levels(curves: Mapping[str, Curves], target: float) -> Float[np.ndarray, " tasks"]:
+    """The f at which a task counts as solved."""
     least = np.min([np.min(curve, axis=1) for curve in curves.values()], axis=0)
     start = np.max([curve[:, 0] for curve in curves.values()], axis=0)
-    level = (least + target * (start - least))[:, None]
-    return {name: first_below(curve, level) for name, curve in curves.items()}
+    return least + target * (start - least)
+
+
+def share_first(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """The share of tasks on which the first of two was first, ties half."""
+    return float(np.mean(first(mine, theirs) + 0.5 * tied(mine, theirs))) / 100.0
 
 
 def first_below(curves: np.ndarray, level: np.ndarray) -> np.ndarray:
@@ -166,9 +176,7 @@ def judge(
     mine, theirs = found[trained], found[start]
     num_evals = curves[start].shape[1]
     estimate = saved(mine, theirs, num_evals)
-    least = np.min([np.min(curve, axis=1) for curve in curves.values()], axis=0)
-    level = least + target * (curves[start][:, 0] - least)
-    best = np.min(first_below(variants, level[:, None, None]), axis=1)
+    best = np.min(first_below(variants, levels(curves, target)[:, None, None]), axis=1)
     room = saved(np.minimum(best, theirs), theirs, num_evals).value
     solved = [float(np.mean(np.isfinite(c))) for c in (mine, theirs)]
     keeps = solved[0] >= solved[1] - LOSS_ALLOWED
