@@ -1,0 +1,256 @@
+"""Solvers that run until f is at most a target, on one problem alone or on a batch.
+
+A problem is `loss(params, data)`; a batch has a leading axis on `x0` and `data`, and ends when a
+share of its problems is there. All are compiled before, and evaluate f and its gradient `budget`
+times at most, but for the line search that is under way.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import scipy.optimize
+from jax.flatten_util import ravel_pytree
+from threadpoolctl import threadpool_limits
+
+import jax_lbfgs_pi as lp
+from benchmarks import peers
+from jax_lbfgs_pi.loop import make_loop
+from jax_lbfgs_pi.stopping import Status, Stopping
+
+
+class Problem(NamedTuple):
+    """What is to be solved.
+
+    Attributes:
+      loss: `(params, data) -> f`.
+      x0: a pytree; in a batch with a leading axis.
+      data: a pytree, likewise.
+      share: of a batch, the share that must reach its target; None for one problem alone.
+    """
+
+    loss: Callable[[Any, Any], Any]
+    x0: Any
+    data: Any
+    share: float | None = None
+
+
+class Solved(NamedTuple):
+    """Where a run ended; in a batch with a leading axis.
+
+    Attributes:
+      params: the best point.
+      value: f there.
+      num_evals: evaluations of f and its gradient.
+      reached: whether the target was.
+    """
+
+    params: Any
+    value: Any
+    num_evals: Any
+    reached: Any
+
+
+Solver = Callable[[Any], Solved]
+"""Of the target, a scalar, or one for each problem of a batch; -inf spends the budget."""
+Maker = Callable[[Problem, int], Solver]
+"""Of the problem and the budget."""
+
+
+def ours(**options: Any) -> Maker:
+    """`lp.lbfgs_pi` with these options."""
+    return with_optax(lambda: lp.lbfgs_pi(**options), retreats=True)
+
+
+def zoom(memory_size: int) -> Maker:
+    """`optax.lbfgs`."""
+    return with_optax(lambda: optax.lbfgs(memory_size=memory_size))
+
+
+def with_optax(make: Callable[[], Any], *, retreats: bool = False) -> Maker:
+    """Any optax optimizer; the whole run is one compiled program."""
+
+    def maker(problem: Problem, budget: int) -> Solver:
+        tx = make()
+
+        def one(x0: Any, data: Any, target: Any) -> Solved:
+            loop = make_loop(
+                tx,
+                lambda params: problem.loss(params, data),
+                max_iters=budget - 1,
+                stopping=Stopping(gtol=0.0, target=target, patience=None),
+                retreats=retreats,
+            )
+
+            def going(state: Any) -> Any:
+                running = (state.status == Status.RUNNING) & (state.num_evals < budget)
+                return _going_on(running, state.status == Status.TARGET_REACHED, problem.share)
+
+            end = jax.lax.while_loop(going, loop.body, loop.init(x0))
+            reached = end.status == Status.TARGET_REACHED
+            return Solved(end.best.params, end.best.value, end.num_evals, reached)
+
+        return _compiled(one, problem)
+
+    return maker
+
+
+def jaxopt_lbfgs(memory_size: int) -> Maker:
+    """`jaxopt.LBFGS`, whose zoom search tells its evaluations."""
+    jaxopt = peers.load("jaxopt")
+
+    def maker(problem: Problem, budget: int) -> Solver:
+        options = {"history_size": memory_size, "tol": 0.0, "maxiter": budget}
+        solver = jaxopt.LBFGS(problem.loss, **options)
+
+        def one(x0: Any, data: Any, target: Any) -> Solved:
+            def away(state: Any) -> Any:
+                return ~(state.value <= target)
+
+            def going(carry: Any) -> Any:
+                _, state = carry
+                running = away(state) & (state.num_fun_eval < budget)
+                return _going_on(running, ~away(state), problem.share)
+
+            def body(carry: Any) -> Any:
+                return _where(away(carry[1]), tuple(solver.update(*carry, data)), carry)
+
+            params, state = jax.lax.while_loop(going, body, (x0, solver.init_state(x0, data)))
+            return Solved(params, state.value, state.num_fun_eval, ~away(state))
+
+        return _compiled(one, problem)
+
+    return maker
+
+
+def optimistix_bfgs(solver_name: str = "BFGS", **options: Any) -> Maker:
+    """`optimistix.BFGS` or `LBFGS`, which evaluate once a step, stepped by hand."""
+    optimistix = peers.load("optimistix")
+
+    def maker(problem: Problem, budget: int) -> Solver:
+        solver = getattr(optimistix, solver_name)(rtol=0.0, atol=0.0, **options)
+
+        def fun(x: Any, data: Any) -> Any:
+            return problem.loss(x, data), None
+
+        def one(x0: Any, data: Any, target: Any) -> Solved:
+            value = jax.eval_shape(problem.loss, x0, data)
+            start = solver.init(fun, x0, data, {}, value, None, frozenset())
+
+            def away(state: Any) -> Any:
+                return state.first_step | ~(state.f_info.f <= target)
+
+            def going(carry: Any) -> Any:
+                _, state, evals = carry
+                return _going_on(away(state) & (evals < budget), ~away(state), problem.share)
+
+            def body(carry: Any) -> Any:
+                x, state, evals = carry
+                x, new, _ = solver.step(fun, x, data, {}, state, frozenset())
+                return _where(away(state), (x, new, evals + 1), carry)
+
+            end = jax.lax.while_loop(going, body, (x0, start, jnp.zeros((), jnp.int32)))
+            x, state, evals = end
+            return Solved(x, state.f_info.f, evals, ~away(state))
+
+        return _compiled(one, problem)
+
+    return maker
+
+
+def scipy_solver(method: str, **options: Any) -> Maker:
+    """SciPy's `L-BFGS-B` or `BFGS` with its own tests of progress off; batches one by one."""
+
+    def maker(problem: Problem, budget: int) -> Solver:
+        alone = problem.share is None
+        cases = [(problem.x0, problem.data)] if alone else _cases(problem)
+        flat, unravel = ravel_pytree(cases[0][0])
+        flat_cases = [(np.asarray(ravel_pytree(x0)[0], float), data) for x0, data in cases]
+        value_and_grad = (
+            jax.jit(jax.value_and_grad(lambda x, data: problem.loss(unravel(x), data)))
+            .lower(flat, cases[0][1])
+            .compile()
+        )
+        limits = {"gtol": 0.0, "maxiter": budget + 1}
+        if method == "L-BFGS-B":
+            limits |= {"ftol": 0.0, "maxfun": 20 * budget + 20}
+
+        def solve(target: Any) -> Solved:
+            targets = np.broadcast_to(target, len(cases))
+            with threadpool_limits(1, user_api="blas"):
+                rows = [_scipy_run(*case, t) for case, t in zip(flat_cases, targets, strict=True)]
+            params, values, evals = map(np.stack, zip(*rows, strict=True))
+            out = Solved(params, values, evals, values <= targets)
+            out = out._replace(params=jax.vmap(unravel)(jnp.asarray(params, flat.dtype)))
+            return jax.tree.map(lambda a: a[0], out) if alone else out
+
+        def _scipy_run(start: np.ndarray, data: Any, target: float) -> tuple[Any, float, int]:
+            best, evals = (start, np.inf), 0
+
+            def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+                nonlocal best, evals
+                if best[1] <= target or evals == budget:
+                    raise _Over
+                value, grads = jax.device_get(value_and_grad(jnp.asarray(x, flat.dtype), data))
+                evals += 1
+                if value < best[1]:
+                    best = (x.copy(), float(value))
+                    if value <= target:
+                        raise _Over
+                return float(value), np.asarray(grads, float)
+
+            with contextlib.suppress(_Over):
+                scipy.optimize.minimize(
+                    objective, start, jac=True, method=method, options={**limits, **options}
+                )
+            return *best, evals
+
+        return solve
+
+    return maker
+
+
+class _Over(Exception):
+    """Leaves SciPy, which looks at f between iterations only."""
+
+
+def _cases(problem: Problem) -> list[tuple[Any, Any]]:
+    num = len(jax.tree.leaves(problem.x0)[0])
+    return [jax.tree.map(lambda a, i=i: a[i], (problem.x0, problem.data)) for i in range(num)]
+
+
+def _compiled(one: Callable[..., Solved], problem: Problem) -> Solver:
+    """The run of one problem, or of a batch, as one program."""
+    x0, data = jax.device_put(jax.tree.map(jnp.asarray, (problem.x0, problem.data)))
+    shape = () if problem.share is None else jax.tree.leaves(x0)[0].shape[:1]
+    run = one if problem.share is None else jax.vmap(one)
+    compiled = jax.jit(run).lower(x0, data, jnp.zeros(shape)).compile()
+
+    def solve(target: Any) -> Solved:
+        target = jnp.broadcast_to(jnp.asarray(target, float), shape)
+        return jax.block_until_ready(compiled(x0, data, target))
+
+    return solve
+
+
+def _going_on(running: Any, reached: Any, share: float | None) -> Any:
+    """Whether the loop does: a batch does while fewer than the share of it are there."""
+
+    @jax.custom_batching.custom_vmap
+    def going(running: Any, reached: Any) -> Any:
+        return running & ~reached
+
+    @going.def_vmap
+    def _(size: int, batched: Any, running: Any, reached: Any) -> Any:
+        del size, batched
+        return jnp.any(running) & (jnp.mean(reached) < (1.0 if share is None else share)), False
+
+    return going(running, reached)
+
+
+def _where(flag: Any, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), new, old)

@@ -1,0 +1,43 @@
+"""What the examples have in common: who is beside us, the table, the figure's place."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import peers
+from benchmarks.report import table
+from benchmarks.solvers import Maker, Problem, jaxopt_lbfgs, ours, scipy_solver, zoom
+from benchmarks.to_target import Outcome, compare_to_target, rows
+from jax_lbfgs_pi.evaluation.figures import save_figure
+
+FIGURES = Path("docs/figures")
+HEADER = ("", "there, %", "evaluations", "seconds", "compiling, s")
+
+
+def everyone(memory_size: int, **others: Maker) -> dict[str, Maker]:
+    """The default, ours with so many pairs, and who has as many; `others` at the end."""
+    makers = {
+        "L-BFGS-π": ours(),
+        f"L-BFGS-π, m = {memory_size}": ours(memory_size=memory_size),
+        "optax.lbfgs": zoom(memory_size),
+        "SciPy L-BFGS-B": scipy_solver("L-BFGS-B", maxcor=memory_size),
+    }
+    if peers.load("jaxopt") is not None:
+        makers["jaxopt.LBFGS"] = jaxopt_lbfgs(memory_size)
+    return makers | others
+
+
+def race(
+    title: str, problem: Problem, makers: dict[str, Maker], **options: Any
+) -> dict[str, Outcome]:
+    """Runs all to the same f, as `compare_to_target`, and prints the table; by its title."""
+    outcome = compare_to_target(problem, makers, **options)
+    Console(width=80).print(table(title, HEADER, rows(outcome)))
+    return {title: outcome}
+
+
+def keep(figure: Any, name: str) -> None:
+    """Writes the figure and says where."""
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    print("Figure:", save_figure(figure, FIGURES / f"{name}.png"))
