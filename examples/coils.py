@@ -114,11 +114,8 @@ def draw(before, after, data):
         points, tangents, _ = shapes(params["waves"], 128)
         currents = jnp.concatenate([jnp.ones(1), params["currents"]])
         for j, coil in enumerate(all_coils(points, tangents, currents)[0]):
-            axes.plot(
-                *np.concatenate([coil, coil[:1]]).T,
-                color="#0072B2" if j < COILS else "0.6",
-                linewidth=1.5,
-            )
+            colour = "#0072B2" if j < COILS else "0.6"
+            axes.plot(*np.concatenate([coil, coil[:1]]).T, color=colour, linewidth=1.5)
         axes.scatter(*np.asarray(data["at"]).T, s=1, color="#D55E00")
         axes.set_title(title)
         axes.set_axis_off()
