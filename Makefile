@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow bench docs lint format types check clean
+.PHONY: help demo test test-slow bench docs dist lint format types check clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these lines.
@@ -43,6 +43,11 @@ bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes
 
 docs: $(VENV)/.base  ## Fill the tables of docs/mnist.md and REPRODUCTION.md from the shipped records.
 	$(BIN)/python -m scripts.fill_docs
+
+dist: $(VENV)/.dev  ## Build the sdist and the wheel into dist, and check them.
+	rm -rf dist
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
 
 lint: $(VENV)/.dev  ## Check style.
 	$(BIN)/ruff check .
