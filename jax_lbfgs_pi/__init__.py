@@ -44,7 +44,7 @@ from jax_lbfgs_pi.unroll import InnerState, frozen_value_and_grad, init_inner, u
 
 if TYPE_CHECKING:
     from jax_lbfgs_pi.baselines import Competitor, policy_competitor
-    from jax_lbfgs_pi.evaluation import Target, race, rich_tables
+    from jax_lbfgs_pi.evaluation import Target, plot_trajectory, race, rich_tables
     from jax_lbfgs_pi.training.development import FineTuneConfig
     from jax_lbfgs_pi.training.fine_tune import FineTuned, fine_tune
 
@@ -57,6 +57,7 @@ _LATER = {
     "FineTuned": "training.fine_tune",
     "Target": "evaluation",
     "fine_tune": "training.fine_tune",
+    "plot_trajectory": "evaluation",
     "policy_competitor": "baselines",
     "race": "evaluation",
     "rich_tables": "evaluation",
@@ -126,6 +127,7 @@ __all__ = [
     "log_features",
     "meta_train",
     "minimize",
+    "plot_trajectory",
     "policy_card",
     "policy_competitor",
     "push",

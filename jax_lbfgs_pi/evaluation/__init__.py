@@ -12,6 +12,7 @@ from jax_lbfgs_pi.evaluation.statistics import (
     summarize,
     wins_and_ties,
 )
+from jax_lbfgs_pi.evaluation.trajectory_figure import plot_trajectory
 
 __all__ = [
     "Results",
@@ -26,6 +27,7 @@ __all__ = [
     "load_results",
     "loss_curve",
     "markdown",
+    "plot_trajectory",
     "race",
     "rich_tables",
     "save_figure",
