@@ -14,6 +14,7 @@ from jax_lbfgs_pi.baselines import baselines
 from jax_lbfgs_pi.bench import RecordFolder, Runner, ScipyByEvaluation, SuiteCompetitor, run_suite
 from jax_lbfgs_pi.suite.problem import Problem, Registry
 from tests import oracles
+from tests.pages import Page, markdown_tables
 
 BASELINES = baselines()
 
@@ -346,6 +347,9 @@ def test_the_command_writes_report_and_figures(toy_suite, tmp_path, capsys):
     assert "skipped moon: The data set 'moon' is missing" in err
     for name in ("performance.png", "data.png", "kinds.png", "report.md", "report.json"):
         assert (tmp_path / name).stat().st_size > 100
+    page = Page((tmp_path / "report.html").read_text())
+    assert page.tables == markdown_tables((tmp_path / "report.md").read_text())
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 3
     assert command(*words, "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads((tmp_path / "report.json").read_text())

@@ -16,6 +16,7 @@ from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import DEFAULT
 from jax_lbfgs_pi.suite import REGISTRY, list_problems
 from tests.command_line import assert_one_error, strict_json
+from tests.pages import Page, markdown_tables
 
 BASELINES = baselines()
 
@@ -78,7 +79,7 @@ def theta(path):
         (None, ["demo", "train", "race", "bench", "reproduce", "policies"]),
         ("demo", ["--problems", "--epochs", "--tasks", "--seed", "--out", "--json"]),
         ("train", ["--dataset", "--size", "--tasks", "--epochs", "--init-from", "--out", "--json"]),
-        ("race", ["--policy", "--against", "--split", "--guard", "--max-iters", "--out"]),
+        ("race", ["--task", "--policy", "--against", "--split", "--guard", "--max-iters", "--out"]),
         ("bench", ["--suite", "--kinds", "--policy", "--against", "--budget", "--out", "--json"]),
         ("policies", ["name", "--json"]),
     ],
@@ -132,6 +133,8 @@ def test_what_cannot_be_parsed(command, argv, part):
         (["bench", "--against", "ADAM", "SGD"], "Unknown competitor 'SGD'"),
         (["bench", "--policy", "cosin"], "Unknown policy 'cosin'"),
         (["race", "--dataset", "mnist", "--split", "dev"], "mnist has no split 'dev'"),
+        (["race", "--seed", "1"], "A race on a data set does not read --seed"),
+        (["race", "--task", "a:b", "--size", "1,30"], "--task does not read --size"),
         (["train", "--size", "0,0", "--tasks", "1"], "0"),
     ],
 )
@@ -208,6 +211,12 @@ def test_training_writes_policy_log_figure_and_summary(trained):
     np.testing.assert_allclose(epoch["loss"], np.mean([record["loss"] for record in records]))
     np.testing.assert_allclose(epoch["first_unroll"], records[0]["loss"])
     assert summary["provenance"]["x64"] is True
+    page = Page((trained / "report.html").read_text())
+    ((_, row),) = page.tables
+    assert row == [
+        "1", *(f"{epoch[key]:.4g}" for key in ("first_unroll", "loss", "last_value")), "2", "0"
+    ]  # fmt: skip
+    assert summary["provenance"]["command"] in page.texts["dd"]
 
 
 def test_training_moves_the_seeded_policy(trained):
@@ -323,6 +332,11 @@ def test_a_race_writes_reports_and_figures(raced, trained):
         assert [line["name"] for line in lines] == ["L-BFGS-π", "ADAM", "L-BFGS-BTLS"]
     text = (raced / "report.md").read_text()
     assert text.count("L-BFGS-BTLS") == 4
+    page = Page((raced / "report.html").read_text())
+    assert page.tables == markdown_tables(text)
+    assert len([tag for tag, _ in page.tags if tag == "img"]) == 2
+    for known in (report["settings"]["policy_digest"], report["provenance"]["jax"]):
+        assert known in page.texts["dd"]
 
 
 def races(trained, folder, *options):
@@ -473,6 +487,10 @@ def test_train_general_trains_goes_on_and_says_what_it_does_not_read(command, tm
     assert (tmp_path / "gain.png").read_bytes().startswith(PNG)
     summary = strict_json((tmp_path / "summary.json").read_text())
     assert summary["generations"] == 2
+    ((_, *rows),) = Page((tmp_path / "report.html").read_text()).tables
+    assert [row[0] for row in rows] == ["1 to 1", "2 to 2"]
+    for row in rows:
+        assert all(cell in out for cell in row)
     # Nothing is left to do.
     before = (tmp_path / "generations.jsonl").read_text()
     assert len(before.splitlines()) == 2

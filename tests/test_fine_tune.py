@@ -10,10 +10,12 @@ import pytest
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.cli import main
-from jax_lbfgs_pi.cli.train_task import load_tasks
+from jax_lbfgs_pi.cli.common import load_tasks
+from jax_lbfgs_pi.evaluation import load_results
 from jax_lbfgs_pi.training import development, fine_tune
 from jax_lbfgs_pi.training.fine_tune import split
 from tests.command_line import assert_one_error
+from tests.pages import Page, markdown_tables
 
 SMALL = lp.FineTuneConfig(
     generations=6, tasks_per_generation=4, num_pairs=2, num_evals=15, memory_size=3, check_every=2
@@ -142,10 +144,51 @@ def test_the_command_trains_on_tasks_of_ones_own(module, tmp_path, capsys):
     assert summary["verdict"] in card
     for row in ("| trained |", "| general |", "| rule |", "| optax.lbfgs |"):
         assert row in card
+    page = Page((tmp_path / "mine" / "report.html").read_text())
+    assert summary["verdict"] in page.texts["p"]
+    assert page.tables == markdown_tables(card)
     assert {p.name for p in (tmp_path / "mine").glob("*.png")} == {"profile.png", "progress.png"}
     policy = lp.load_policy(tmp_path / "mine" / "policy")
     result = lp.minimize(lambda x: jnp.sum((x - 1) ** 2), jnp.zeros(3), policy=policy)
     assert result.status == lp.Status.CONVERGED
+
+
+@pytest.mark.parametrize(
+    ("options", "raced"),
+    [
+        (("--task", "own_tasks:few"), bowls(5)),
+        (("--split", "test", "--seed", "3", "--tasks", "2"), split(bowls(), 3)[2].take(2)),
+    ],
+    ids=["all", "held out"],
+)
+def test_a_race_on_tasks_of_ones_own(module, tmp_path, capsys, options, raced):
+    race = ["race", "--task", "own_tasks:make_tasks", "--against", "ADAM", "--max-iters", "9"]
+    assert main([*race, *options, "--out", "raced"]) == 0
+    out = capsys.readouterr().out
+    assert f"{len(raced)} tasks of bowls" in out
+    assert "f<" not in out  # what f is low is not known
+    results = load_results(tmp_path / "raced" / "runs", ["L-BFGS-π", "ADAM"])
+    for i, runs in enumerate(results):
+        data, x0 = raced[i]
+        expected = lp.minimize(Bowl().loss, x0, (data,), memory_size=10, max_iters=9, tol=1e-8)
+        for run in runs.values():
+            np.testing.assert_allclose(run.value[0], Bowl().loss(x0, data), rtol=1e-12)
+        length = len(runs["L-BFGS-π"].value)
+        np.testing.assert_allclose(
+            runs["L-BFGS-π"].value, expected.trajectory.value[:length], rtol=1e-6, atol=1e-12
+        )
+    report = tmp_path / "raced" / "report"
+    tables = Page(report.with_suffix(".html").read_text()).tables
+    assert tables == markdown_tables(report.with_suffix(".md").read_text())
+
+
+def test_other_tasks_of_that_name_are_another_race(module, tmp_path, capsys):
+    race = ["race", "--task", "own_tasks:few", "--against", "ADAM", "--max-iters", "0"]
+    assert main([*race, "--tasks", "1", "--out", "raced"]) == 0
+    (tmp_path / "own_tasks.py").write_text(MODULE.replace("bowls(5)", "bowls(5, seed=1)"))
+    del sys.modules["own_tasks"]
+    capsys.readouterr()
+    assert_one_error((main([*race, "--out", "raced"]), *capsys.readouterr()), "another race")
 
 
 @pytest.mark.parametrize(
@@ -167,6 +210,7 @@ def test_what_is_no_task_set_is_said(module, name, message):
     [
         (["--epochs", "3"], "--task does not read --epochs"),
         (["--learn-limits"], "--task does not read --learn-limits"),
+        (["--dataset", "mnist"], "--task does not read --dataset"),
         (["--out", "few"], "at least 20 tasks, but there are 5"),
         (["--init-from", "cosine"], "a policy trained like this"),
     ],

@@ -14,7 +14,24 @@ from jax_lbfgs_pi.cli.common import (
     positive,
     progress_bar,
     provenance,
+    write_report,
 )
+
+FIGURES = {
+    "performance.png": (
+        "Performance profile",
+        "The share of problems that are solved within a multiple of the evaluations that the "
+        "fastest competitor took on each.",
+    ),
+    "data.png": (
+        "Data profile",
+        "The share of problems that are solved within a number of evaluations.",
+    ),
+    "kinds.png": (
+        "Data profiles by kind",
+        "The same for each kind of problems, and the number of those, with the best rivals.",
+    ),
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -24,7 +41,8 @@ def add_parser(commands: Any) -> None:
         help="benchmark optimizers on the suite of problems",
         description="Runs L-BFGS-π and other optimizers on a suite of problems with a budget of "
         "evaluations; prints shares solved, first places and how runs ended, and writes "
-        "report.md, report.json and figures. Every mean gives all kinds of problems equal weight.",
+        "report.html, report.md, report.json and figures. Every mean gives all kinds of problems "
+        "equal weight.",
     )
     parser.add_argument(
         "--suite", choices=("development", "test", "all"), default="development",
@@ -135,7 +153,8 @@ def bench_and_report(
         )
     costs = bench.costs_to(results, tau)
     rows = report.tables(results, costs, favourite, budget=budget)
-    for table in report.rich_tables(rows):
+    tables = report.rich_tables(rows)
+    for table in tables:
         out.print(table)
     drawn = {
         "performance.png": figures.profile_performance(costs, favourite),
@@ -151,11 +170,16 @@ def bench_and_report(
     }
     write_atomically(folder / "report.md", report.markdown(rows))
     write_atomically(folder / "report.json", json.dumps(content, indent=2))
-    kinds = len(set(costs.kinds))
-    out.print(
-        f"{len(results)} problems of {kinds} kinds, tau = {tau:g}. Report and figures: {folder}",
-        soft_wrap=True,
+    size = f"{len(results)} problems of {len(set(costs.kinds))} kinds, tau = {tau:g}."
+    write_report(
+        folder,
+        f"{favourite} on the suite of problems",
+        {"Results": [size, *tables]},
+        FIGURES,
+        settings=settings,
+        made_with=content["provenance"],
     )
+    out.print(f"{size} Figures, report.md and report.html: {folder}", soft_wrap=True)
     return content
 
 

@@ -2,9 +2,11 @@
 
 import argparse
 import datetime
+import importlib
 import os
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.versions import versions
+
+_DEFAULTS = {"dataset": "digits", "size": (1, 20), "learn_limits": False}
 
 
 def add_output_options(parser: argparse.ArgumentParser, default: str) -> None:
@@ -36,11 +41,11 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
     from jax_lbfgs_pi.tasks.suites import DATASETS
 
     parser.add_argument(
-        "--dataset", choices=DATASETS, default="digits",
+        "--dataset", choices=DATASETS, default=_DEFAULTS["dataset"],
         help="what the tasks are made of; digits needs no download (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--size", type=_size, default=(1, 20), metavar="N_L,N_U",
+        "--size", type=_size, default=_DEFAULTS["size"], metavar="N_L,N_U",
         help="hidden layers and width of the MLP on digits and mnist (default: 1,20)",
     )  # fmt: skip
     parser.add_argument("--tasks", type=positive, metavar="N", help="how many tasks to use")
@@ -48,6 +53,51 @@ def add_task_options(parser: argparse.ArgumentParser) -> None:
         "--data-dir", metavar="DIR",
         help="tensorflow-datasets' folder for mnist and cifar10 (default: $TFDS_DATA_DIR)",
     )  # fmt: skip
+
+
+def refuse_unread(args: argparse.Namespace, what: str, names: Sequence[str]) -> None:
+    """Refuses options that a form of a command does not read.
+
+    Raises:
+      ValueError: if one of those that `names` has is not as it is by default.
+    """
+    for name in names:
+        if getattr(args, name) != _DEFAULTS.get(name):
+            raise ValueError(f"{what} does not read --{name.replace('_', '-')}: leave it out.")
+
+
+def load_tasks(name: str) -> TaskSet:
+    """The tasks that `module:attribute` names, the working directory being searched first.
+
+    Raises:
+      ValueError: if there is no such module or attribute, or it is neither a `TaskSet` nor a
+        function that returns one.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ValueError(
+            f"--task must be MODULE:NAME, as in my_module:make_tasks, but got {name!r}."
+        )
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.partition(".")[0] and error.name != module_name:
+            raise  # the module is there, and misses another
+        raise ValueError(
+            f"There is no module {module_name!r} in the working directory or on Python's path: "
+            f"give --task as MODULE:NAME, without .py."
+        ) from error
+    found = getattr(module, attribute, None)
+    tasks = found() if callable(found) else found
+    if not isinstance(tasks, TaskSet):
+        raise ValueError(
+            f"{name!r} must be an lp.TaskSet, or a function without arguments that returns one, "
+            f"but is {'missing' if found is None else type(tasks).__name__}."
+        )
+    return tasks
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -124,3 +174,30 @@ def provenance() -> dict[str, Any]:
         else os.cpu_count(),
         "x64": bool(jax.config.jax_enable_x64),  # pyright: ignore[reportAttributeAccessIssue]
     }  # fmt: skip
+
+
+def write_report(
+    folder: Path,
+    title: str,
+    sections: Mapping[str, Sequence[Any]],
+    figures: Mapping[str, tuple[str, str]],
+    *,
+    settings: Mapping[str, Any],
+    made_with: Mapping[str, Any],
+) -> None:
+    """Writes `report.html`, which holds all of a result, to its folder.
+
+    Args:
+      folder: where the figures are.
+      title: of the report.
+      sections: what the command printed, see `evaluation.html.page`.
+      figures: by the names of their files, title and caption.
+      settings: of the command.
+      made_with: its `provenance`.
+    """
+    from jax_lbfgs_pi.evaluation.html import Picture, page
+    from jax_lbfgs_pi.files import write_atomically
+
+    pictures = [Picture(*text, (folder / name).read_bytes()) for name, text in figures.items()]
+    ends = {"Figures": pictures, "Settings": [settings], "Made with": [made_with]}
+    write_atomically(folder / "report.html", page(title, {**sections, **ends}))

@@ -13,13 +13,27 @@ from jax_lbfgs_pi.cli.common import (
     add_output_options,
     add_task_options,
     console,
+    load_tasks,
     natural,
     positive,
     progress_bar,
     provenance,
+    refuse_unread,
+    write_report,
 )
 
 FAVOURITE = "L-BFGS-π"
+FIGURES = {
+    "curves.png": (
+        "The first tasks",
+        "f against iterations and against seconds, and the step sizes, on the first tasks.",
+    ),
+    "advantage.png": (
+        "Least value found",
+        f"I_a, the logarithm of a competitor's least f over {FAVOURITE}'s, over all tasks: boxes "
+        "span the quartiles, whiskers 5 % to 95 %.",
+    ),
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -28,8 +42,14 @@ def add_parser(commands: Any) -> None:
         "race",
         help="race a policy against other optimizers",
         description="Runs a policy and its competitors on held-out tasks; prints evaluations and "
-        "seconds to each target, wins and ties, and writes report.md, report.json and figures.",
+        "seconds to each target, wins and ties, and writes report.html, report.md, report.json "
+        "and figures. `--task my_module:make_tasks` races on problems of your own.",
     )
+    parser.add_argument(
+        "--task", metavar="MODULE:NAME",
+        help="an lp.TaskSet of your own, or a function without arguments that returns one, in "
+        "place of a data set",
+    )  # fmt: skip
     add_task_options(parser)
     parser.add_argument(
         "--policy", metavar="POLICY", help="name or file (default: the default policy)"
@@ -39,7 +59,15 @@ def add_parser(commands: Any) -> None:
         help="competitors, by default all: ADAM RMSProp L-BFGS-B L-BFGS-BTLS optax.lbfgs Prodigy "
         "SciPy",
     )  # fmt: skip
-    parser.add_argument("--split", choices=("test", "dev"), default="test", help="(default: test)")
+    parser.add_argument(
+        "--split", choices=("test", "dev"),
+        help="which tasks (default: test; of --task all, where test are those that `train --task` "
+        "holds out, and dev those that it chooses by)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, metavar="N",
+        help="of the training whose --split of --task it is (default: 0)",
+    )  # fmt: skip
     parser.add_argument(
         "--max-iters", type=natural, default=800, metavar="K", help="(default: 800)"
     )
@@ -48,8 +76,8 @@ def add_parser(commands: Any) -> None:
         help="the paper's criteria, ‖g‖ < EPS (default: 1e-3 1e-4 1e-5)",
     )  # fmt: skip
     parser.add_argument(
-        "--value-targets", type=float, nargs="*", default=[1e-2], metavar="F",
-        help="criteria on f, f < F (default: 1e-2)",
+        "--value-targets", type=float, nargs="*", metavar="F",
+        help="criteria on f, f < F (default: 1e-2; none with --task)",
     )  # fmt: skip
     parser.add_argument(
         "--guard", action="store_true",
@@ -70,7 +98,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from jax_lbfgs_pi.evaluation import Target
     from jax_lbfgs_pi.policy import Policy
     from jax_lbfgs_pi.pretrained import DEFAULT, load_policy, policy_digest
-    from jax_lbfgs_pi.tasks.suites import get_tasks
 
     policy = load_policy(args.policy or DEFAULT)
     memory = args.memory or (5 if isinstance(policy, Policy) else 10)
@@ -80,15 +107,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"Unknown competitor {unknown[0]!r}: choose among {', '.join(known)}.")
     guarded = args.guard or not isinstance(policy, Policy)
-    tasks = get_tasks(
-        args.dataset,
-        args.split,
-        size=args.size,
-        num_tasks=50 if args.tasks is None else args.tasks,
-        data_dir=args.data_dir,
-    )
+    tasks, which = _tasks(args)
+    levels = args.value_targets
+    if levels is None:
+        levels = [1e-2] if args.task is None else []
     targets = [Target("grad_norm", eps) for eps in args.grad_targets]
-    targets += [Target("value", f) for f in args.value_targets]
+    targets += [Target("value", f) for f in levels]
     competitors = [
         policy_competitor(
             FAVOURITE, policy, memory_size=memory, guard=Guard() if guarded else None
@@ -96,13 +120,39 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         *(known[name] for name in names),
     ]
     settings = {
-        "policy": str(args.policy or DEFAULT),
-        "policy_digest": policy_digest(policy), "dataset": tasks.name, "split": args.split,
+        "policy": str(args.policy or DEFAULT), "policy_digest": policy_digest(policy), **which,
         "max_iters": args.max_iters, "guard": guarded, "memory": memory,
     }  # fmt: skip
     return race_and_report(
         tasks, competitors, targets, args.out, console(args), settings, max_iters=args.max_iters
     )
+
+
+def _tasks(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """The tasks to race on, and what tells them from others."""
+    from jax_lbfgs_pi.tasks.suites import get_tasks
+    from jax_lbfgs_pi.training.fine_tune import split
+
+    if args.task is None:
+        refuse_unread(args, "A race on a data set", ["seed"])
+        which = args.split or "test"
+        tasks = get_tasks(
+            args.dataset,
+            which,
+            size=args.size,
+            num_tasks=50 if args.tasks is None else args.tasks,
+            data_dir=args.data_dir,
+        )
+        return tasks, {"dataset": tasks.name, "split": which}
+    refuse_unread(args, "--task", ("dataset", "size", "data_dir"))
+    tasks = load_tasks(args.task)
+    about = {"task": args.task, "dataset": tasks.name, "split": args.split or "all"}
+    about["digest"] = tasks.digest()
+    if args.split is not None:
+        about["seed"] = args.seed or 0
+        _, development, held_out = split(tasks, about["seed"])
+        tasks = held_out if args.split == "test" else development
+    return tasks if args.tasks is None else tasks.take(args.tasks), about
 
 
 def race_and_report(
@@ -134,7 +184,8 @@ def race_and_report(
             out=folder / "runs",
             on_run=lambda index, name: bar.update(task, advance=1, description=f"{name:<11}"),
         )
-    for table in evaluation.rich_tables(results, FAVOURITE, targets):
+    tables = evaluation.rich_tables(results, FAVOURITE, targets)
+    for table in tables:
         out.print(table)
     figures = {
         "curves.png": evaluation.curves(results, FAVOURITE),
@@ -149,10 +200,19 @@ def race_and_report(
     }
     write_atomically(folder / "report.md", evaluation.markdown(results, FAVOURITE, targets))
     write_atomically(folder / "report.json", json.dumps(report, indent=2))
-    memory = settings["memory"]
-    out.print(
-        f"{len(results)} tasks of {tasks.name}; all that keep pairs keep {memory}, and SciPy has "
-        f"one BLAS thread. Report and figures: {folder}",
-        soft_wrap=True,
+    about = [
+        f"{len(results)} tasks of {tasks.name}; all that keep pairs keep {settings['memory']}, and "
+        f"SciPy has one BLAS thread."
+    ]
+    if any(evaluation.least_value(run) < 0 for runs in results for run in runs.values()):
+        about.append("f is below 0 on some tasks, where I_a, a logarithm of f, says nothing.")
+    write_report(
+        folder,
+        f"{FAVOURITE} on {tasks.name}",
+        {"Results": [*about, *tables]},
+        FIGURES,
+        settings=settings,
+        made_with=report["provenance"],
     )
+    out.print(f"{' '.join(about)} Figures, report.md and report.html: {folder}", soft_wrap=True)
     return report

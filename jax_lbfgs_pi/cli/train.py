@@ -1,6 +1,7 @@
 """`lbfgs-pi train`."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,10 @@ from jax_lbfgs_pi.cli.common import (
     positive,
     progress_bar,
     provenance,
+    write_report,
 )
+
+FIGURE = ("Course of training", "F of each outer step, and its median over each epoch.")
 
 
 def add_parser(commands: Any) -> None:
@@ -27,10 +31,10 @@ def add_parser(commands: Any) -> None:
         "train",
         help="meta-train a step-size policy",
         description="Meta-trains a policy by truncated backpropagation through time, and writes "
-        "policy.safetensors, log.jsonl and loss.png. `--preset paper --dataset mnist` is the "
-        "paper's training: one task at a time, the clip as a convex optimization layer. `--task "
-        "my_module:make_tasks` trains on problems of your own, from the default policy, and says "
-        "on held-out ones whether that helps.",
+        "policy.safetensors, log.jsonl and report.html. `--preset paper --dataset mnist` is the "
+        "paper's training: one task at a time, the clip as a convex optimization layer. "
+        "`--task my_module:make_tasks` trains on problems of your own, from the default policy, "
+        "and says on held-out ones whether that helps.",
     )
     parser.add_argument(
         "--task", metavar="MODULE:NAME",
@@ -117,17 +121,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     summary = train(tasks, config, args.out, policy=policy)
     out = console(args)
     out.print(epoch_table(summary))
-    out.print(f"Policy, card, log and figure: {args.out}", soft_wrap=True)
+    out.print(f"Policy, card, log, figure and report.html: {args.out}", soft_wrap=True)
     advice = f"lbfgs-pi race --dataset {args.dataset} --policy {summary['policy']}"
     out.print(f"Race it: {advice}", soft_wrap=True)
-    warnings = (
-        skip_warning(summary["skipped"], summary["unrolls"]),
-        standstill_warning([epoch["loss"] for epoch in summary["epochs"]]),
-    )
-    for warning in warnings:
-        if warning is not None:  # also beside JSON, which has standard output for itself
-            Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
+    for warning in _warnings(summary):  # also beside JSON, which has standard output for itself
+        Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)
     return summary
+
+
+def _warnings(summary: dict[str, Any]) -> list[str]:
+    skipped = skip_warning(summary["skipped"], summary["unrolls"])
+    still = standstill_warning([epoch["loss"] for epoch in summary["epochs"]])
+    return [warning for warning in (skipped, still) if warning is not None]
 
 
 def standstill_warning(losses: Sequence[float | None]) -> str | None:
@@ -214,6 +219,14 @@ def train(tasks: Any, config: Any, folder: Path, *, policy: Any = None) -> dict[
     about = summary["provenance"]
     card = training_card(folder.name, tasks.name, len(tasks), config, log, about)
     write_atomically(folder / "policy.md", card)
+    write_report(
+        folder,
+        f"Meta-training on {tasks.name}",
+        {"Course": [*_warnings(summary), epoch_table(summary)]},
+        {"loss.png": FIGURE},
+        settings={"tasks": f"{len(tasks)} of {tasks.name}", **dataclasses.asdict(config)},
+        made_with=about,
+    )
     return summary
 
 

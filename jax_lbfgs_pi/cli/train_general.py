@@ -1,15 +1,29 @@
 """`lbfgs-pi train --preset general`."""
 
 import argparse
+import dataclasses
 import json
 from typing import Any
 
 import numpy as np
 from rich.table import Table
 
-from jax_lbfgs_pi.cli.common import console, progress_bar, provenance
+from jax_lbfgs_pi.cli.common import (
+    console,
+    progress_bar,
+    provenance,
+    refuse_unread,
+    write_report,
+)
 
 NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "tasks")
+FIGURES = {
+    "gain.png": (
+        "Course of training",
+        "By generation, on the problems of training: how much lower than the rule's the logarithm "
+        "of the gap to the least f is at the end of a run, and on what share of the problems.",
+    )
+}
 
 
 def train_general(args: argparse.Namespace) -> dict[str, Any]:
@@ -21,11 +35,7 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
     from jax_lbfgs_pi.training.evolution import EvolutionConfig
     from jax_lbfgs_pi.training.evolution_run import evolve_in
 
-    unread = [name for name in NOT_READ if getattr(args, name) is not None]
-    if unread:
-        raise ValueError(
-            f"The preset general does not read --{unread[0].replace('_', '-')}: leave it out."
-        )
+    refuse_unread(args, "The preset general", NOT_READ)
     start = None if args.init_from is None else load_policy(args.init_from)
     if not (start is None or isinstance(start, General)):
         raise ValueError(f"--init-from {str(args.init_from)!r} is no policy of this preset.")
@@ -58,9 +68,18 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
         "provenance": provenance(),
     }
     write_atomically(args.out / "summary.json", json.dumps(summary, indent=2))
+    table = _table(log)
+    write_report(
+        args.out,
+        "Training of a general policy",
+        {"Gain": [table]},
+        FIGURES,
+        settings={"init_from": args.init_from, **dataclasses.asdict(config)},
+        made_with=summary["provenance"],
+    )
     out = console(args)
-    out.print(_table(log))
-    out.print(f"Policy, log and figure: {args.out}", soft_wrap=True)
+    out.print(table)
+    out.print(f"Policy, log, figure and report.html: {args.out}", soft_wrap=True)
     out.print(f"Judge it: lbfgs-pi bench --policy {path} --policy rule", soft_wrap=True)
     return summary
 

@@ -1,52 +1,35 @@
 """`lbfgs-pi train --task my_module:make_tasks`."""
 
 import argparse
-import importlib
+import dataclasses
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from jax_lbfgs_pi.cli.common import console, progress_bar, provenance
-from jax_lbfgs_pi.tasks.base import TaskSet
+from jax_lbfgs_pi.cli.common import (
+    console,
+    load_tasks,
+    progress_bar,
+    provenance,
+    refuse_unread,
+    write_report,
+)
 
-NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "tasks", "families", "data_dir")
-
-
-def load_tasks(name: str) -> TaskSet:
-    """The tasks that `module:attribute` names, the working directory being searched first.
-
-    Raises:
-      ValueError: if there is no such module or attribute, or it is neither a `TaskSet` nor a
-        function that returns one.
-    """
-    module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
-        raise ValueError(
-            f"--task must be MODULE:NAME, as in my_module:make_tasks, but got {name!r}."
-        )
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name != module_name.partition(".")[0] and error.name != module_name:
-            raise  # the module is there, and misses another
-        raise ValueError(
-            f"There is no module {module_name!r} in the working directory or on Python's path: "
-            f"give --task as MODULE:NAME, without .py."
-        ) from error
-    found = getattr(module, attribute, None)
-    tasks = found() if callable(found) else found
-    if not isinstance(tasks, TaskSet):
-        raise ValueError(
-            f"{name!r} must be an lp.TaskSet, or a function without arguments that returns one, "
-            f"but is {'missing' if found is None else type(tasks).__name__}."
-        )
-    return tasks
+NOT_READ = (
+    "epochs", "clip_layer", "loss", "max_grad_norm", "tasks", "families", "learn_limits",
+    "dataset", "size", "data_dir",
+)  # fmt: skip
+FIGURES = {
+    "profile.png": (
+        "Held-out tasks solved",
+        "The share of the held-out tasks that are solved within a number of evaluations.",
+    ),
+    "progress.png": (
+        "Course of training",
+        "Evaluations saved on the development tasks, by which it is decided what is kept.",
+    ),
+}
 
 
 def train_task(args: argparse.Namespace) -> dict[str, Any]:
@@ -58,10 +41,7 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     from jax_lbfgs_pi.training.fine_tune import fine_tune
     from jax_lbfgs_pi.training.fine_tune_report import card, profile, progress, verdict_rows
 
-    unread = [name for name in NOT_READ if getattr(args, name) is not None]
-    if unread or args.learn_limits:
-        option = unread[0].replace("_", "-") if unread else "learn-limits"
-        raise ValueError(f"--task does not read --{option}: leave it out.")
+    refuse_unread(args, "--task", NOT_READ)
     tasks = load_tasks(args.task)
     changes = {
         "generations": args.generations, "num_evals": args.evals, "memory_size": args.memory
@@ -106,10 +86,20 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     }
     write_atomically(args.out / "summary.json", json.dumps(summary, indent=2))
     write_atomically(args.out / "policy.md", card(tasks, tuned, summary))
+    table = _table(verdict_rows(tuned), verdict)
+    write_report(
+        args.out,
+        f"A policy for {tasks.name}",
+        {"Verdict": [verdict.sentence, table]},
+        FIGURES,
+        settings={"task": args.task, "start": str(start), **dataclasses.asdict(config)}
+        | {"num_evals": tuned.num_evals, "tasks": len(tasks)},
+        made_with=summary["provenance"],
+    )
     out = console(args)
-    out.print(_table(verdict_rows(tuned), verdict))
+    out.print(table)
     out.print(verdict.sentence, soft_wrap=True, highlight=False)
-    out.print(f"Policy, card and figures: {args.out}", soft_wrap=True)
+    out.print(f"Policy, card, figures and report.html: {args.out}", soft_wrap=True)
     if verdict.helps:
         out.print(f'Use it: lp.minimize(f, x0, policy=lp.load_policy("{path}"))', soft_wrap=True)
     return summary

@@ -9,6 +9,7 @@ from jax_lbfgs_pi.evaluation.statistics import (
     Target,
     advantage,
     first_hits,
+    least_value,
     summarize,
     wins_and_ties,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "as_json",
     "curves",
     "first_hits",
+    "least_value",
     "load_results",
     "loss_curve",
     "markdown",

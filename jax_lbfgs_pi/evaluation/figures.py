@@ -1,5 +1,6 @@
 """Figures of a race: curves of a few tasks, and box plots of I_a over all."""
 
+import dataclasses
 import io
 import os
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from jax_lbfgs_pi.evaluation.race import Results
 from jax_lbfgs_pi.evaluation.run import Run
-from jax_lbfgs_pi.evaluation.statistics import advantage
+from jax_lbfgs_pi.evaluation.statistics import advantage, least_value
 from jax_lbfgs_pi.files import write_atomically
 
 # Okabe & Ito's colours, which the colour-blind can tell apart; black is the favourite's.
@@ -20,6 +21,7 @@ _COLOURS = ["#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#
 _DASHES = ["-", "--", "-.", ":", "--", "-.", ":", "-"]
 
 
+DPI = 130  # of what is saved
 BAR = ["#000000", "#56B4E9", "#E69F00", "#009E73"]  # a line over boxes, and the boxes
 
 
@@ -39,6 +41,8 @@ def finish_axes(axes: Axes, **labels: str) -> None:
 def curves(results: Results, favourite: str, *, num_tasks: int = 3) -> Figure:
     """f(x_k) against iterations and against seconds, and t_k, for the first tasks.
 
+    Where f falls below 0 on one of them, it is f less the least that anyone found.
+
     Args:
       results: of a race.
       favourite: drawn first and thickest.
@@ -49,7 +53,14 @@ def curves(results: Results, favourite: str, *, num_tasks: int = 3) -> Figure:
     stepping = [n for n in (favourite, "L-BFGS-BTLS") if n in names]
     figure = Figure(figsize=(3.6 * num_tasks + 0.4, 8.4), layout="constrained")
     grid = figure.subplots(3, num_tasks, squeeze=False)
-    for column, runs in zip(grid.T, results, strict=False):
+    lows = [min(map(least_value, runs.values())) for runs in results[:num_tasks]]
+    lows = [low if np.isfinite(low) else 0.0 for low in lows]
+    below = min(lows) < 0
+    for column, runs, low in zip(grid.T, results, lows, strict=False):
+        if below:
+            runs = {
+                name: dataclasses.replace(run, value=run.value - low) for name, run in runs.items()
+            }
         for name in names:
             run, style = runs[name], line_style(names.index(name))
             values = np.where(np.isfinite(run.value), run.value, np.nan)
@@ -66,7 +77,8 @@ def curves(results: Results, favourite: str, *, num_tasks: int = 3) -> Figure:
         finish_axes(column[2], xlabel="iteration k")
     for index, axes in enumerate(grid[0]):
         axes.set_title(f"task {index}")
-    for axes, label in zip(grid[:, 0], ("f(x$_k$)", "f(x$_k$)", "step size t$_k$"), strict=True):
+    value = "f(x$_k$), less the least" if below else "f(x$_k$)"
+    for axes, label in zip(grid[:, 0], (value, value, "step size t$_k$"), strict=True):
         axes.set_ylabel(label)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
@@ -173,6 +185,6 @@ def gain_curve(gains: np.ndarray, wins: Sequence[float], window: int = 50) -> Fi
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     """Writes a figure as PNG, atomically; returns the path."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
+    figure.savefig(buffer, format="png", dpi=DPI)
     write_atomically(path, buffer.getvalue())
     return Path(path)

@@ -284,6 +284,15 @@ def test_fewer_tasks_than_columns(raced):
     assert len(curves(raced, PI, num_tasks=2).axes) == 6
 
 
+def test_curves_of_values_below_zero_are_of_what_is_left():
+    results = [{PI: make_run([4.0, -2.0, -3.0]), "ADAM": make_run([4.0, 1.0])}]
+    figure = curves(results, PI)
+    assert figure.axes[0].get_ylabel() == "f(x$_k$), less the least"
+    mine, theirs = figure.axes[0].get_lines()
+    np.testing.assert_array_equal(mine.get_ydata(), [7.0, 1.0, 0.0])
+    np.testing.assert_array_equal(theirs.get_ydata(), [7.0, 4.0])
+
+
 def test_advantage_boxes_of_a_race(raced, tmp_path):
     figure = advantage_boxes(raced, PI)
     assert_labelled(figure)
