@@ -1,5 +1,6 @@
 """A policy for one class of problems: the split, going on, what is kept, and the command."""
 
+import dataclasses
 import json
 import sys
 
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.cli import main
+from jax_lbfgs_pi.cli import build_parser, main
 from jax_lbfgs_pi.cli.common import load_tasks
+from jax_lbfgs_pi.cli.race import race_tasks
 from jax_lbfgs_pi.evaluation import load_results
 from jax_lbfgs_pi.training import development, fine_tune
 from jax_lbfgs_pi.training.fine_tune import split
@@ -153,42 +155,58 @@ def test_the_command_trains_on_tasks_of_ones_own(module, tmp_path, capsys):
     assert result.status == lp.Status.CONVERGED
 
 
-@pytest.mark.parametrize(
-    ("options", "raced"),
-    [
-        (("--task", "own_tasks:few"), bowls(5)),
-        (("--split", "test", "--seed", "3", "--tasks", "2"), split(bowls(), 3)[2].take(2)),
-    ],
-    ids=["all", "held out"],
-)
-def test_a_race_on_tasks_of_ones_own(module, tmp_path, capsys, options, raced):
-    race = ["race", "--task", "own_tasks:make_tasks", "--against", "ADAM", "--max-iters", "9"]
-    assert main([*race, *options, "--out", "raced"]) == 0
+def test_a_race_on_tasks_of_ones_own_that_training_held_out(module, tmp_path, capsys):
+    race = ["race", "--task", "own_tasks:make_tasks", "--tasks", "2", "--seed", "3"]
+    race += ["--against", "ADAM", "--max-iters", "9", "--out", "raced"]
+    assert main([*race, "--split", "test"]) == 0
     out = capsys.readouterr().out
-    assert f"{len(raced)} tasks of bowls" in out
-    assert "f<" not in out  # what f is low is not known
+    assert "2 tasks of bowls" in out
+    assert "f<" not in out  # which f is low is not known
+    held_out = split(bowls(), 3)[2]
     results = load_results(tmp_path / "raced" / "runs", ["L-BFGS-π", "ADAM"])
     for i, runs in enumerate(results):
-        data, x0 = raced[i]
-        expected = lp.minimize(Bowl().loss, x0, (data,), memory_size=10, max_iters=9, tol=1e-8)
+        data, x0 = held_out[i]
         for run in runs.values():
             np.testing.assert_allclose(run.value[0], Bowl().loss(x0, data), rtol=1e-12)
-        length = len(runs["L-BFGS-π"].value)
-        np.testing.assert_allclose(
-            runs["L-BFGS-π"].value, expected.trajectory.value[:length], rtol=1e-6, atol=1e-12
-        )
+        assert runs["L-BFGS-π"].value[-1] < 0.1 * runs["L-BFGS-π"].value[0]
     report = tmp_path / "raced" / "report"
     tables = Page(report.with_suffix(".html").read_text()).tables
     assert tables == markdown_tables(report.with_suffix(".md").read_text())
-
-
-def test_other_tasks_of_that_name_are_another_race(module, tmp_path, capsys):
-    race = ["race", "--task", "own_tasks:few", "--against", "ADAM", "--max-iters", "0"]
-    assert main([*race, "--tasks", "1", "--out", "raced"]) == 0
-    (tmp_path / "own_tasks.py").write_text(MODULE.replace("bowls(5)", "bowls(5, seed=1)"))
+    # Others are not mixed with them.
+    for options in (["--split", "dev"], []):
+        assert_one_error((main([*race, *options]), *capsys.readouterr()), "another race")
+    (tmp_path / "own_tasks.py").write_text(MODULE + "make_tasks = bowls(seed=1)")
     del sys.modules["own_tasks"]
-    capsys.readouterr()
-    assert_one_error((main([*race, "--out", "raced"]), *capsys.readouterr()), "another race")
+    assert_one_error((main([*race, "--split", "test"]), *capsys.readouterr()), "another race")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], bowls()),
+        (["--tasks", "4"], bowls().take(4)),
+        (["--split", "dev"], split(bowls())[1]),
+    ],
+    ids=["all", "first", "dev"],
+)
+def test_which_tasks_a_race_takes(module, options, expected):
+    args = build_parser().parse_args(["race", "--task", "own_tasks:make_tasks", *options])
+    tasks, about = race_tasks(args)
+    assert tasks.digest() == expected.digest()
+    assert about["digest"] == bowls().digest()
+
+
+def test_the_digest_is_of_data_and_starting_points():
+    tasks = bowls()
+    others = [
+        bowls(seed=1),
+        dataclasses.replace(tasks, seed=1),
+        tasks.choose(np.arange(25)[::-1]),
+        tasks.take(24),
+        lp.TaskSet(Bowl(), np.asarray(tasks.data, np.float32)),
+    ]
+    assert len({other.digest() for other in (tasks, *others)}) == 6
+    assert bowls().digest() == tasks.digest()
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"Unknown competitor {unknown[0]!r}: choose among {', '.join(known)}.")
     guarded = args.guard or not isinstance(policy, Policy)
-    tasks, which = _tasks(args)
+    tasks, which = race_tasks(args)
     levels = args.value_targets
     if levels is None:
         levels = [1e-2] if args.task is None else []
@@ -128,8 +128,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def _tasks(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
-    """The tasks to race on, and what tells them from others."""
+def race_tasks(args: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """The tasks to race on, and, for the folder's settings, what tells them from others."""
     from jax_lbfgs_pi.tasks.suites import get_tasks
     from jax_lbfgs_pi.training.fine_tune import split
 
