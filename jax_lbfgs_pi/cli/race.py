@@ -25,8 +25,8 @@ from jax_lbfgs_pi.cli.common import (
 FAVOURITE = "L-BFGS-π"
 FIGURES = {
     "curves.png": (
-        "The first tasks",
-        "f against iterations and against seconds, and the step sizes, on the first tasks.",
+        "Course of the first tasks",
+        "f against iterations and against seconds, and the step sizes.",
     ),
     "advantage.png": (
         "Least value found",

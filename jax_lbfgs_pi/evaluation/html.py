@@ -98,7 +98,7 @@ def _block(block: Block) -> str:
         return _table(block)
     if isinstance(block, Picture):
         return _picture(block)
-    rows = (f"<dt>{_text(k.replace('_', ' '))}</dt><dd>{_text(v)}</dd>" for k, v in block.items())
+    rows = (f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in block.items())
     return "<dl>\n" + "\n".join(rows) + "\n</dl>"
 
 

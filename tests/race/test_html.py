@@ -50,7 +50,7 @@ def test_a_page_has_what_it_is_given_in_order(picture):
     assert read.texts["h2"] == ["Results", "Figures", "Settings"]
     assert read.texts["p"] == ["Two tasks."]
     assert read.texts["figcaption"] == ["Evaluations", "A figure. It shows nothing."]
-    assert read.texts["dt"] == ["max iters", "guard", "split", "names"]
+    assert read.texts["dt"] == ["max_iters", "guard", "split", "names"]
     assert read.texts["dd"] == ["800", "yes", "–", "a, b"]
     ((head, *rows),) = read.tables
     assert head == ["", "‖g‖<1e-3", "wins", "rival"]
