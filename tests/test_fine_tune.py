@@ -148,6 +148,7 @@ def test_the_command_trains_on_tasks_of_ones_own(module, tmp_path, capsys):
         assert row in card
     page = Page((tmp_path / "mine" / "report.html").read_text())
     assert summary["verdict"] in page.texts["p"]
+    assert "lbfgs-pi race --task own_tasks:make_tasks --policy mine/policy.safetensors" in out
     assert page.tables == markdown_tables(card)
     assert {p.name for p in (tmp_path / "mine").glob("*.png")} == {"profile.png", "progress.png"}
     policy = lp.load_policy(tmp_path / "mine" / "policy")

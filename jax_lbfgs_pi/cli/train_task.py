@@ -100,6 +100,8 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     out.print(table)
     out.print(verdict.sentence, soft_wrap=True, highlight=False)
     out.print(f"Policy, card, figures and report.html: {args.out}", soft_wrap=True)
+    advice = f"--task {args.task} --policy {path} --split test --seed {args.seed}"
+    out.print(f"Race it on those held out: lbfgs-pi race {advice}", soft_wrap=True)
     if verdict.helps:
         out.print(f'Use it: lp.minimize(f, x0, policy=lp.load_policy("{path}"))', soft_wrap=True)
     return summary

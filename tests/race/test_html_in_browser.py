@@ -79,6 +79,7 @@ def test_a_click_and_the_enter_key_sort_by_a_column(tab, report):
     assert tab.value(SORTED) == [None, "descending", None, None]
     tab.click(f"{HEADS}[2].firstChild")  # blank cells stay last
     assert column(tab, 2) == ["-2%", "+4.5e-01", "33.3 / 0.0", "–"]
+    assert tab.value(SORTED) == [None, None, "ascending", None]
     tab.press_enter()
     assert column(tab, 2) == ["33.3 / 0.0", "+4.5e-01", "-2%", "–"]
     tab.click(f"{HEADS}[0].firstChild")
