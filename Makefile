@@ -29,6 +29,10 @@ $(VENV)/.bench: $(VENV)/.base
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
+$(VENV)/.docs: $(VENV)/.base
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
 demo: $(VENV)/.base  ## Solve held-out problems, train a policy on digits, race it: runs/demo.
 	$(BIN)/lbfgs-pi demo
 
@@ -41,8 +45,9 @@ test-slow: $(VENV)/.dev  ## Run the tests that take minutes each.
 bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes two minutes.
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(VENV)/.base  ## Fill the tables of docs/mnist.md and REPRODUCTION.md from the shipped records.
+docs: $(VENV)/.docs  ## Fill what pages take from records and cards, and build the site: site/index.html.
 	$(BIN)/python -m scripts.fill_docs
+	$(BIN)/python -m mkdocs build --strict
 
 dist: $(VENV)/.dev  ## Build the sdist and the wheel into dist, and check them.
 	rm -rf dist
@@ -63,4 +68,4 @@ types: $(VENV)/.dev  ## Check types.
 check: lint types test  ## All of it, as before a commit.
 
 clean:  ## Remove the environment and all results.
-	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site build dist .pytest_cache .ruff_cache

@@ -1,12 +1,13 @@
-"""Fills the tables of docs/mnist.md and REPRODUCTION.md from the shipped records: `make docs`.
+"""Fills docs/mnist.md, REPRODUCTION.md and docs/policies.md from what is shipped: `make docs`.
 
-Each stands between `<!-- its name -->` and `<!-- end -->`.
+Tables of records and the policies' cards, each between `<!-- its name -->` and `<!-- end -->`.
 """
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import overview, tables
 from jax_lbfgs_pi.reproduce.artefacts import records_of
@@ -16,6 +17,7 @@ from jax_lbfgs_pi.reproduce.tables import Table, markdown
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "reproduction"
+FOR_ANY_PROBLEM = ("general", "rule")
 
 
 def results() -> list[Table]:
@@ -31,28 +33,40 @@ def limited() -> list[Table]:
     return [overview.beside_the_papers(records_of(SHIPPED, race), race, IN_FULL)]
 
 
-BLOCKS: dict[tuple[str, str], Callable[[], list[Table]]] = {
-    ("docs/mnist.md", "results"): results,
-    ("REPRODUCTION.md", "limited"): limited,
-    ("REPRODUCTION.md", "coverage"): lambda: [overview.coverage(SHIPPED)],
-    ("REPRODUCTION.md", "claims"): lambda: [claims_table(SHIPPED)],
+def cards() -> str:
+    """The shipped policies' cards, the default's first."""
+    names = sorted(lp.list_policies(), key=lambda name: (name not in FOR_ANY_PROBLEM, name))
+    return "\n" + "\n".join(
+        re.sub(r"^#", "##", lp.policy_card(name), flags=re.MULTILINE) for name in names
+    )
+
+
+def _in_markdown(tables_of: Callable[[], list[Table]]) -> Callable[[], str]:
+    return lambda: "\n".join(markdown(table) for table in tables_of())
+
+
+BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
+    ("docs/mnist.md", "results"): _in_markdown(results),
+    ("docs/policies.md", "cards"): cards,
+    ("REPRODUCTION.md", "limited"): _in_markdown(limited),
+    ("REPRODUCTION.md", "coverage"): _in_markdown(lambda: [overview.coverage(SHIPPED)]),
+    ("REPRODUCTION.md", "claims"): _in_markdown(lambda: [claims_table(SHIPPED)]),
 }
 
 
 def filled(name: str) -> str:
-    """The text of a document with its tables as the records have them.
+    """The text of a document with its blocks as records and cards have them.
 
     Raises:
       ValueError: if it has no place for one of them.
     """
     text = (ROOT / name).read_text()
-    for (document, block), tables_of in BLOCKS.items():
+    for (document, block), text_of in BLOCKS.items():
         if document != name:
             continue
-        content = "\n".join(markdown(table) for table in tables_of())
         pattern = rf"(<!-- {block} -->\n).*?(<!-- end -->)"
         text, count = re.subn(
-            pattern, lambda m, new=content: m[1] + new + m[2], text, flags=re.DOTALL
+            pattern, lambda m, new=text_of(): m[1] + new + m[2], text, flags=re.DOTALL
         )
         if count != 1:
             raise ValueError(
