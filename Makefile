@@ -47,7 +47,7 @@ bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes
 
 docs: $(VENV)/.docs  ## Fill what pages take from records and cards, and build the site: site/index.html.
 	$(BIN)/python -m scripts.fill_docs
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 dist: $(VENV)/.dev  ## Build the sdist and the wheel into dist, and check them.
 	rm -rf dist

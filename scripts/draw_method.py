@@ -99,11 +99,12 @@ def zoom(start: np.ndarray, *, target: float = TARGET, most: int = 300) -> Run:
         updates, state = tx.update(grads, state, x, value=value, grad=grads, value_fn=f)
         return optax.apply_updates(x, updates), state
 
-    ends = []
+    ends: list[bool] = []
     while len(points) < most and not (points and rosenbrock(points[-1]) <= target):
         x, state = step(x, state)
         jax.effects_barrier()
         ends += [False] * (len(points) - len(ends) - 1) + [True]
+        ends[0] = True  # the start
     values = np.array([float(rosenbrock(p)) for p in points])
     nothing = np.full(len(values), np.nan)
     return Run(np.array(points), values, np.zeros(len(values), bool), nothing, np.array(ends))
@@ -114,7 +115,7 @@ def runs() -> dict[str, Run]:
     """The runs of the figures, by name."""
     with jax.enable_x64(True):
         return {
-            "ours": ours(np.array(START)),
+            "plane": ours(np.array(START)),
             "zoom": zoom(np.array(START)),
             "many": ours(np.zeros(50)),
             "rule": ours(np.zeros(50), policy="rule"),
@@ -127,14 +128,16 @@ def draw_iterates() -> Figure:
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=[1, 1, 1.1])
     u, v = np.meshgrid(np.linspace(-1.6, 1.6, 161), np.linspace(-0.7, 1.8, 126))
-    height = np.log10(100.0 * (v - u**2) ** 2 + (1.0 - u) ** 2 + 1e-3)
-    named = (("ours", "L-BFGS-π", OURS), ("zoom", "optax.lbfgs", PEER))
+    height = np.log10(100.0 * (v - u**2) ** 2 + (1.0 - u) ** 2 + 1e-2)
+    named = (("plane", "L-BFGS-π", OURS), ("zoom", "optax.lbfgs", PEER))
     for ax, (name, title, colour) in zip(axes, named, strict=False):
         run = found[name]
         ax.contour(u, v, height, levels=12, colors="0.8", linewidths=0.7)
         ax.plot(*run.x[run.ends].T, color=colour, linewidth=1.2, marker="o", markersize=3)
         aside = run.x[~run.ends]
-        ax.plot(*aside.T, "x", color=REJECTED, markersize=5, label="evaluated, not kept")
+        if aside.size:
+            ax.plot(*aside.T, "x", color=REJECTED, markersize=5, label="evaluated on the way")
+            ax.legend(loc="lower center", frameon=False, fontsize=8)
         ax.plot(1.0, 1.0, "*", color="0.3", markersize=9)
         ax.set(xlim=(-1.6, 1.6), ylim=(-0.7, 1.8))
         evals = run.evals_to(TARGET)
@@ -144,16 +147,15 @@ def draw_iterates() -> Figure:
             1 + np.flatnonzero(~run.ends[:evals]), run.value[:evals][~run.ends[:evals]], "x",
             color=REJECTED, markersize=5,
         )  # fmt: skip
-    axes[0].legend(loc="lower center", frameon=False, fontsize=8)
     axes[2].legend(frameon=False)
     finish_axes(axes[2], title="f", xlabel="evaluations of f and its gradient", ylabel="f")
     return figure
 
 
 def draw_line() -> Figure:
-    """The first rejected trial: f along its line, the cubic, and where the next trial lies."""
-    run = runs()["ours"]
-    at = int(np.argmax(run.rejected))
+    """A rejected trial: f along its line, the cubic, and where the next trial lies."""
+    run = runs()["many"]
+    at = int(np.flatnonzero(run.rejected)[-1])
     start, trial, following = run.x[at - 1], run.x[at], run.x[at + 1]
     with jax.enable_x64(True):
         slopes = [float(jax.grad(rosenbrock)(x) @ (trial - start)) for x in (start, trial)]
@@ -165,7 +167,7 @@ def draw_line() -> Figure:
     cubic = run.value[at - 1] + slopes[0] * along + c2 * along**2 + c3 * along**3
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     ax = figure.subplots()
-    ax.plot(along, values, color="0.6", label="f along the step")
+    ax.plot(along, values, color="0.8", linewidth=5, label="f along the step")
     ax.plot(along, cubic, "--", color=PEER, label="cubic through both values and slopes")
     ax.plot(0.0, run.value[at - 1], "o", color=OURS, label="last accepted point")
     ax.plot(1.0, run.value[at], "x", color=REJECTED, markersize=8, label="trial, rejected")
@@ -176,7 +178,7 @@ def draw_line() -> Figure:
 
 
 def draw_sizes() -> Figure:
-    """F, and the step sizes, along a run of 50 variables: the rule and the learned policy."""
+    """Of 50 variables, f and step sizes along two runs: the rule's and the learned policy's."""
     figure = Figure(figsize=(8.4, 4.6), layout="constrained")
     grid = figure.subplots(2, 2, sharex="col", sharey="row")
     titles = {"rule": "the rule", "many": "general: the rule and its learned factors"}
@@ -188,7 +190,6 @@ def draw_sizes() -> Figure:
             ax.semilogy(number[accepted], y[accepted], "o", color=OURS, markersize=2.5)
             ax.semilogy(number[run.rejected], y[run.rejected], "x", color=REJECTED, markersize=4)
         column[1].axhline(1.0, color="0.7", linewidth=0.8, linestyle=":")
-        column[1].set_ylim(3e-2, 10.0)
         rejections = int(run.rejected.sum())
         finish_axes(
             column[0], title=f"{title}\n{len(number)} evaluations, {rejections} rejected", ylabel="f"

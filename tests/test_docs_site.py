@@ -67,12 +67,15 @@ def test_the_citation_is_of_this_version():
     assert paper["title"] in " ".join((ROOT / "README.md").read_text().split())
 
 
-def test_figures_of_the_method_say_what_the_runs_do(monkeypatch):
+@pytest.mark.slow
+def test_the_page_on_the_method_says_what_its_runs_do():
     text = " ".join((DOCS / "method.md").read_text().split())
-    ours, zoom = (run(draw_method.START) for run in (draw_method.ours, draw_method.zoom))
-    target = draw_method.TARGET
-    took = ours.evals_to(target), int(ours.rejected.sum()), zoom.evals_to(target), int((~zoom.ends).sum())
-    assert (
-        "L-BFGS-π takes {} evaluations, {} of them rejected trials (crosses), `optax.lbfgs` {}, "
-        "{} of them inside its line search".format(*took)
-    ) in text
+    runs, target = draw_method.runs(), draw_method.TARGET
+    took = {name: run.evals_to(target) for name, run in runs.items()}
+    rejected = {name: int(run.rejected.sum()) for name, run in runs.items()}
+    assert rejected["plane"] == 0
+    assert f"L-BFGS-π takes {took['plane']} evaluations, none of them rejected" in text
+    aside = int((~runs["zoom"].ends).sum())
+    assert f"`optax.lbfgs` takes {took['zoom']}, of which {aside} (crosses)" in text
+    assert f"takes {took['rule']} evaluations, {rejected['rule']} of them rejected" in text
+    assert f"`general` {took['many']} and {rejected['many']}" in text
