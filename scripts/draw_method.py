@@ -192,7 +192,9 @@ def draw_sizes() -> Figure:
         column[1].axhline(1.0, color="0.7", linewidth=0.8, linestyle=":")
         rejections = int(run.rejected.sum())
         finish_axes(
-            column[0], title=f"{title}\n{len(number)} evaluations, {rejections} rejected", ylabel="f"
+            column[0],
+            title=f"{title}\n{len(number)} evaluations, {rejections} rejected",
+            ylabel="f",
         )
         finish_axes(column[1], xlabel="evaluations", ylabel="t")
     for ax in grid[:, 1]:

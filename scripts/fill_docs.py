@@ -64,9 +64,10 @@ def filled(name: str) -> str:
     for (document, block), text_of in BLOCKS.items():
         if document != name:
             continue
+        content = text_of()
         pattern = rf"(<!-- {block} -->\n).*?(<!-- end -->)"
         text, count = re.subn(
-            pattern, lambda m, new=text_of(): m[1] + new + m[2], text, flags=re.DOTALL
+            pattern, lambda m, new=content: m[1] + new + m[2], text, flags=re.DOTALL
         )
         if count != 1:
             raise ValueError(

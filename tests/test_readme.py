@@ -37,7 +37,16 @@ def test_each_snippet_runs_alone(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("page", "number"),
-    [("minimize.md", 4), ("dense.md", 2), ("moving.md", 3), ("your_tasks.md", 3)],
+    [
+        ("index.md", 2),
+        ("minimize.md", 4),
+        ("howto.md", 6),
+        # What it shows is tested in test_wrappers.py too.
+        pytest.param("libraries.md", 5, marks=pytest.mark.slow),
+        ("dense.md", 2),
+        ("moving.md", 3),
+        ("your_tasks.md", 3),
+    ],
 )
 def test_snippets_of_a_page(page, number, tmp_path, monkeypatch):
     """One after the other, with the assertions that they make."""
