@@ -96,7 +96,7 @@ def minimize(
         option has the wrong type.
       ValueError: for a negative number among the options, or what `lbfgs_pi` refuses.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp
       >>> import jax_lbfgs_pi as lp
       >>> solve = jax.jit(lambda x0: lp.minimize(lambda x: jnp.sum((x - 3.0) ** 2), x0))

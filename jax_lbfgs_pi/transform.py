@@ -155,7 +155,7 @@ def lbfgs_pi(
 
     Args and errors are those of `scale_by_lbfgs_pi`.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, optax
       >>> import jax_lbfgs_pi as lp
       >>> f = lambda x: jnp.sum((x - 3.0) ** 2)

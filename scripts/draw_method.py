@@ -125,8 +125,9 @@ def runs() -> dict[str, Run]:
 def draw_iterates() -> Figure:
     """Iterates in the plane, and f against evaluations."""
     found = runs()
-    figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-    axes = figure.subplots(1, 3, width_ratios=[1, 1, 1.1])
+    figure = Figure(figsize=(5.6, 5.2), layout="constrained")
+    grid = figure.add_gridspec(2, 2, height_ratios=[1.2, 1.0])
+    axes = [figure.add_subplot(place) for place in (grid[0, 0], grid[0, 1], grid[1, :])]
     u, v = np.meshgrid(np.linspace(-1.6, 1.6, 161), np.linspace(-0.7, 1.8, 126))
     height = np.log10(100.0 * (v - u**2) ** 2 + (1.0 - u) ** 2 + 1e-2)
     named = (("plane", "L-BFGS-π", OURS), ("zoom", "optax.lbfgs", PEER))
@@ -148,7 +149,7 @@ def draw_iterates() -> Figure:
             color=REJECTED, markersize=5,
         )  # fmt: skip
     axes[2].legend(frameon=False)
-    finish_axes(axes[2], title="f", xlabel="evaluations of f and its gradient", ylabel="f")
+    finish_axes(axes[2], xlabel="evaluations of f and its gradient", ylabel="f")
     return figure
 
 
@@ -179,9 +180,9 @@ def draw_line() -> Figure:
 
 def draw_sizes() -> Figure:
     """Of 50 variables, f and step sizes along two runs: the rule's and the learned policy's."""
-    figure = Figure(figsize=(8.4, 4.6), layout="constrained")
+    figure = Figure(figsize=(5.6, 5.0), layout="constrained")
     grid = figure.subplots(2, 2, sharex="col", sharey="row")
-    titles = {"rule": "the rule", "many": "general: the rule and its learned factors"}
+    titles = {"rule": "the rule", "many": "general"}
     for column, (name, title) in zip(grid.T, titles.items(), strict=True):
         run = runs()[name]
         number, accepted = np.arange(1, len(run.value) + 1), ~run.rejected

@@ -3,6 +3,7 @@
 That all links lead somewhere is checked by `make docs`, and by test_readme.py.
 """
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -33,8 +34,16 @@ def test_every_page_is_in_the_navigation_once():
 
 def test_the_page_of_public_names_has_them_all():
     text = (DOCS / "api.md").read_text()
-    named = re.findall(r"^::: jax_lbfgs_pi\.(\w+)$", text, re.MULTILINE)
-    assert sorted([*named, "__version__"]) == sorted(lp.__all__)
+    paths = re.findall(r"^::: (jax_lbfgs_pi\.\S+)$", text, re.MULTILINE)
+    names = [path.rpartition(".")[2] for path in paths]
+    assert sorted([*names, "__version__"]) == sorted(lp.__all__)
+    for path, name in zip(paths, names, strict=True):
+        # What is read without running it is the module where a function has the same name.
+        is_module = importlib.util.find_spec(path) if path.count(".") == 1 else None
+        assert (is_module is None) != (name == "bounds"), path
+        if not is_module:
+            module = importlib.import_module(path.rpartition(".")[0])
+            assert getattr(module, name) is getattr(lp, name)
     assert "`lp.__version__`" in text
 
 

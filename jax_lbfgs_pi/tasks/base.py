@@ -17,7 +17,7 @@ from jax_lbfgs_pi.trees import Params
 class Task(Protocol):
     """An optimization problem up to its data and starting point.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp, numpy as np
       >>> import jax_lbfgs_pi as lp
       >>> class Sphere:
