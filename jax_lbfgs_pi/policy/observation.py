@@ -13,11 +13,16 @@ class InnerProducts(NamedTuple):
     """The ten inner products between d, g, s and y that a policy may read; scalars.
 
     Attributes:
-      dd, dg, ds, dy: of the direction with itself, the gradient, the last step, the last gradient
-        difference.
-      gg, gs, gy: of the gradient.
-      ss, sy: of the last step.
-      yy: of the last gradient difference.
+      dd: dᵀd, of the direction with itself.
+      dg: dᵀg, with the gradient.
+      ds: dᵀs, with the last step.
+      dy: dᵀy, with the last gradient difference.
+      gg: gᵀg, of the gradient.
+      gs: gᵀs.
+      gy: gᵀy.
+      ss: sᵀs, of the last step.
+      sy: sᵀy.
+      yy: yᵀy, of the last gradient difference.
     """
 
     dd: Float[Array, ""]
@@ -107,8 +112,13 @@ class Observation(NamedTuple):
       step_size: t of the last step.
       rejections: trials rejected before the last step was accepted.
       curvature: `yᵀy / sᵀy` of the newest pair; 0 where there is none.
-      num_pairs, curvatures, in_span, memory_size, b, h: see `Facts`.
+      num_pairs: pairs in the window, or in a dense H.
+      curvatures: `yᵀy / sᵀy` of all pairs in the window, see `Facts`.
+      in_span: Σ (s_iᵀg_k)² / s_iᵀy_i over the window, see `Facts`.
+      memory_size: m, how many pairs there is room for, of a dense H n; an `int`.
       num_params: n; an `int`.
+      b: `sᵀBs / sᵀy` of the newest pair of a dense H, see `Facts`.
+      h: `yᵀHy / sᵀy`, likewise.
     """
 
     count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]

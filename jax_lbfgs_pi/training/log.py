@@ -30,7 +30,8 @@ class OuterRecord:
       last_value: f(x_K), likewise.
       grad_norm: the largest gradient norm at x_K.
       num_skipped: tasks whose unroll diverged or was not finite, and therefore left θ alone.
-      tau_min, tau_max: the policy's limits τ_m and τ_M after the step.
+      tau_min: the policy's limit τ_m after the step.
+      tau_max: the limit τ_M.
       seconds: wall-clock time of the outer step.
     """
 
