@@ -104,11 +104,12 @@ def table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> T
     for i, name in enumerate(header):
         out.add_column(name, justify="right" if i else "left", no_wrap=True)
     for row in rows:
-        out.add_row(*map(_cell, row))
+        out.add_row(*map(cell, row))
     return out
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as tables show it: floats with three digits, a dash for None."""
     if value is None:
         return "–"
     if isinstance(value, float):

@@ -86,8 +86,7 @@ class Updating(NamedTuple):
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)
         way = jnp.where(accepted, way, history.way)
         updated = DenseHistory(matrix, way, num_pairs)
-        d, no_window = linalg.unravel(-way, new.grads), jnp.zeros((2, 0), g.dtype)
-        return Direction(d, -wg, -wy, updated, no_window)
+        return Direction(linalg.unravel(-way, new.grads), -wg, -wy, updated)
 
 
 class Reading(NamedTuple):

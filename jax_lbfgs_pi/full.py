@@ -100,7 +100,7 @@ class Updating(NamedTuple):
             num_pairs=num_pairs,
         )
         d = linalg.unravel(-way, new.grads)
-        return Direction(d, -wg, -wy, updated, jnp.zeros((2, 0), g.dtype))
+        return Direction(d, -wg, -wy, updated)
 
 
 def terms_of(change: Change) -> tuple[tuple[Array, Array], ...]:

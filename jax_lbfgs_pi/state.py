@@ -34,7 +34,7 @@ class ScaleByLBFGSPiState(NamedTuple):
         `FullHistory`.
       history_grads: Sᵀg_{k-1} and Yᵀg_{k-1}, by slot, shape `(2, m)`. With those of the next
         gradient they give the products with y, which so need no pass of their own. Of empty slots
-        and skipped pairs they mean nothing and are never used. Of a dense H m is 0.
+        and skipped pairs they mean nothing and are never used. None where H is a matrix.
       pair: `sᵀs`, `sᵀy` and `yᵀy` of the newest pair.
       steepest: the greatest `yᵀy / sᵀy` of all pairs so far, a scalar.
       last_ss: the squared length of the last accepted step that moved, a scalar.
@@ -53,7 +53,7 @@ class ScaleByLBFGSPiState(NamedTuple):
     unit: Float[Array, ""]
     values: Values
     history: Any
-    history_grads: Float[Array, "2 m"]
+    history_grads: Any
     pair: Pair
     steepest: Float[Array, ""]
     last_ss: Float[Array, ""]
@@ -74,11 +74,12 @@ def init_state(
     """
     trees.check_floating(params)
     params = trees.of_arrays(params)
-    if isinstance(memory_size, (Dense, Full)):
-        m, history = 0, init_dense(params, memory_size)
-    else:
-        m, history = memory_size, init_history(params, memory_size)
     dtype = trees.scalar_dtype(params)
+    if isinstance(memory_size, (Dense, Full)):
+        history, history_grads = init_dense(params, memory_size), None
+    else:
+        history = init_history(params, memory_size)
+        history_grads = jnp.zeros((2, memory_size), dtype)
 
     def zero(dtype: Any = dtype) -> jax.Array:
         return jnp.zeros((), dtype)
@@ -93,7 +94,7 @@ def init_state(
         unit=zero() + 1.0,
         values=Values(jnp.zeros(WINDOW, dtype), zero(jnp.int32)),
         history=history,
-        history_grads=jnp.zeros((2, m), dtype),
+        history_grads=history_grads,
         pair=Pair(zero(), zero(), zero()),
         steepest=zero(),
         last_ss=zero(),

@@ -58,7 +58,7 @@ def propose(
     guard: Guard | None = None,
 ) -> Proposal:
     """All of an update that does not need the step size."""
-    dtype = state.history_grads.dtype
+    dtype = state.prev_gg.dtype
     eps = float(jnp.finfo(dtype).eps)
     if value is not None:
         value = linalg.total(jnp.asarray(value), params)

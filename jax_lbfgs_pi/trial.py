@@ -50,14 +50,14 @@ class Direction(NamedTuple):
       d: -H g, a pytree.
       dg, dy: its products with g and y.
       history: the memory.
-      with_g: [S Y]ᵀg, what else of a window the state keeps.
+      with_g: [S Y]ᵀg, what else of a window the state keeps; None of a matrix.
     """
 
     d: Params
     dg: Float[Array, ""]
     dy: Float[Array, ""]
     history: Any
-    with_g: Float[Array, "2 m"]
+    with_g: Any = None
 
 
 def measure(grads: Params, state: ScaleByLBFGSPiState, params: Params, reading: Any) -> Measured:

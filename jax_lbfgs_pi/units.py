@@ -53,7 +53,7 @@ def adapt(state: ScaleByLBFGSPiState) -> ScaleByLBFGSPiState:
         prev_gg=state.prev_gg * scale * scale,
         values=state.values._replace(last=state.values.last * scale),
         history=_emptied(state.history, small),
-        history_grads=jnp.where(small, 0.0, state.history_grads),
+        history_grads=jax.tree.map(lambda a: jnp.where(small, 0.0, a), state.history_grads),
         pair=trees.where(small, Pair(zero, zero, zero), state.pair),
         steepest=jnp.where(small, 0.0, state.steepest),
     )

@@ -1,13 +1,19 @@
-"""Fills docs/mnist.md, REPRODUCTION.md and docs/policies.md from what is shipped: `make docs`.
+"""Fills tables of the docs from what is shipped, records and results: `make docs`.
 
-Tables of records and the policies' cards, each between `<!-- its name -->` and `<!-- end -->`.
+Each, and the policies' cards, stands between `<!-- its name -->` and `<!-- end -->`.
 """
 
+import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax_lbfgs_pi as lp
+from benchmarks.report import cell
+from examples.__main__ import NAMES as EXAMPLES
+from examples.__main__ import RESULTS as OF_EXAMPLES
+from examples.beside import HEADER
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import overview, tables
 from jax_lbfgs_pi.reproduce.artefacts import records_of
@@ -41,6 +47,20 @@ def cards() -> str:
     )
 
 
+def example(name: str) -> str:
+    """The races of an example, and where and when they were run."""
+    result = json.loads(OF_EXAMPLES.read_text())[name]
+    tables = [
+        Table(title, list(HEADER), [[cell(value) for value in row] for row in rows])
+        for title, rows in result["tables"].items()
+    ]
+    made, versions = result["provenance"], result["provenance"]["versions"]
+    packages = ("jax", "optax", "scipy", "jaxopt")
+    known = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
+    about = f"`{made['command']}`, {made['cores']} shared cores, {known}, {made['date'][:10]}."
+    return "\n".join(map(markdown, tables)) + f"\n{about}\n"
+
+
 def _in_markdown(tables_of: Callable[[], list[Table]]) -> Callable[[], str]:
     return lambda: "\n".join(markdown(table) for table in tables_of())
 
@@ -48,6 +68,7 @@ def _in_markdown(tables_of: Callable[[], list[Table]]) -> Callable[[], str]:
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/mnist.md", "results"): _in_markdown(results),
     ("docs/policies.md", "cards"): cards,
+    **{("docs/examples.md", name): partial(example, name) for name in EXAMPLES},
     ("REPRODUCTION.md", "limited"): _in_markdown(limited),
     ("REPRODUCTION.md", "coverage"): _in_markdown(lambda: [overview.coverage(SHIPPED)]),
     ("REPRODUCTION.md", "claims"): _in_markdown(lambda: [claims_table(SHIPPED)]),

@@ -16,7 +16,7 @@ SHIPPED = ROOT / "reproduction"
 TEXT = (ROOT / "REPRODUCTION.md").read_text()
 
 
-@pytest.mark.parametrize("name", ["docs/mnist.md", "REPRODUCTION.md"])
+@pytest.mark.parametrize("name", ["docs/mnist.md", "docs/examples.md", "REPRODUCTION.md"])
 def test_tables_are_those_of_the_shipped_records(name):
     """`make docs` fills them; what the tables say of records is tested with the statistics."""
     assert filled(name) == (ROOT / name).read_text()
