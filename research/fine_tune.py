@@ -1,4 +1,4 @@
-"""Does a policy of one's own help? Ten families: `python -m research.fine_tune`.
+"""Does a policy of one's own help? Eleven families: `python -m research.fine_tune`.
 
 Families are drawn once; three fifths of the tasks are trained on, a fifth chosen by, a fifth held
 out (`lp.fine_tune`). Finished families are kept in `--out`, and what was interrupted goes on.
@@ -34,8 +34,8 @@ def main():
             verdict = tuned.verdict
             saved = verdict.saved
             cells = [
-                f"{saved.value:.0f} [{saved.low:.0f}, {saved.high:.0f}]",
-                f"{verdict.room:.0f}",
+                f"{saved.value:z.0f} [{saved.low:z.0f}, {saved.high:z.0f}]",
+                f"{verdict.room:z.0f}",
             ]
             evals = " / ".join(row[1] for row in verdict_rows(tuned))
             row = [tasks.name, *cells, evals, "use it" if verdict.helps else "keep general"]

@@ -1,4 +1,4 @@
-"""Ten classes of problems to fine-tune a policy on, one of which is none."""
+"""Classes of problems to fine-tune a policy on, one of which is none."""
 
 import jax
 import jax.numpy as jnp
@@ -230,7 +230,24 @@ def whitened(num=300):
     return lp.TaskSet(Whitened(), {"x": x, "y": y}, name="whitened regressions, n = 10")
 
 
+class Ripples:
+    """Rastrigin's function: which of its many minima a run ends in is chance; 4 parameters."""
+
+    def init(self, key):
+        return jax.random.uniform(key, (4,), minval=-3.0, maxval=3.0)
+
+    def loss(self, params, data):
+        x = params - data["at"]
+        return jnp.sum(x**2 + 10 * (1 - jnp.cos(2 * jnp.pi * x)))
+
+
+def ripples(num=300):
+    at = np.random.default_rng(12).normal(size=(num, 4))
+    return lp.TaskSet(Ripples(), {"at": at}, name="Rastrigin, n = 4")
+
+
 MAKERS = (
-    decays, spectra, quadratics, processes, paths, classifiers, counts, valleys, medley, whitened
+    decays, spectra, quadratics, processes, paths, classifiers, counts, valleys, medley, whitened,
+    ripples,
 )  # fmt: skip
 FAMILIES = {make.__name__: make for make in MAKERS}

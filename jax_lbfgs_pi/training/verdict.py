@@ -197,19 +197,17 @@ def _sentence(
     sign, word = (1.0, "fewer") if estimate.value >= 0 else (-1.0, "more")
     low, high = sorted((sign * estimate.low, sign * estimate.high))
     compared = (
-        f"{sign * estimate.value:.0f} % [{low:.0f}, {high:.0f}] {word} evaluations than {start} on "
-        f"{num} held-out tasks, and solves {solved[0]:.0%} of them ({start} {solved[1]:.0%})"
+        f"{sign * estimate.value:z.0f} % [{low:z.0f}, {high:z.0f}] {word} evaluations than {start} "
+        f"on {num} held-out tasks, and solves {solved[0]:.0%} of them ({start} {solved[1]:.0%})"
     )
     if helps:
         return f"The trained policy takes {compared}: use it."
     if estimate.low > 0 and estimate.value >= WORTH:
         return f"The trained policy takes {compared}, which is too few: keep {start}."
-    why = (
-        f"the best of its variants on each task, known only in hindsight, would save {room:.0f} %, "
-    )
-    why += (
-        "so there is little to be had"
+    why = "the best of its variants on each task, known only in hindsight, would save "
+    why += f"{room:z.0f} %, so " + (
+        "there is little to be had"
         if room < 3 * WORTH
-        else "so more tasks or more generations may find some of it"
+        else "more tasks or more generations may find some of it"
     )
     return f"The trained policy takes {compared}. It does not help: keep {start}; {why}."
