@@ -10,7 +10,7 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.baselines import baselines
 from jax_lbfgs_pi.bench import FAVOURITE
 from jax_lbfgs_pi.cli import main
-from jax_lbfgs_pi.cli.train import skip_warning, standstill_warning
+from jax_lbfgs_pi.cli.train_paper import skip_warning, standstill_warning
 from jax_lbfgs_pi.evaluation import load_results
 from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import DEFAULT
@@ -171,7 +171,7 @@ def test_errors_that_are_not_ours_keep_their_traceback(monkeypatch, tmp_path):
     def broken(*args, **kwargs):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("jax_lbfgs_pi.cli.train.train", broken)
+    monkeypatch.setattr("jax_lbfgs_pi.cli.train_paper.train", broken)
     with pytest.raises(ValueError, match="a bug"):
         main([*TRAIN, "--out", str(tmp_path)])
 
@@ -184,7 +184,7 @@ def test_an_interrupt_says_how_to_go_on(command, monkeypatch, tmp_path):
         (tmp_path / "settings.json").write_text("{}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("jax_lbfgs_pi.cli.train.train", interrupt)
+    monkeypatch.setattr("jax_lbfgs_pi.cli.train_paper.train", interrupt)
     status, out, err = command(*TRAIN, "--out", tmp_path)
     assert (status, out) == (130, "")
     assert "Nothing was saved yet: the same command begins anew." in " ".join(err.split())

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from jax_lbfgs_pi.cli import bench as bench_command
 from jax_lbfgs_pi.cli import race as race_command
-from jax_lbfgs_pi.cli import train as train_command
+from jax_lbfgs_pi.cli import train_paper
 from jax_lbfgs_pi.cli.common import add_output_options, console, positive
 
 RIVALS = ("optax.lbfgs", "SciPy m=10", "ADAM")
@@ -110,8 +110,8 @@ def _train_and_race(args: argparse.Namespace, config: Any, out: Console) -> dict
 
     tasks = get_tasks("digits", "train")
     out.print(f"2. Training a policy of your own on {len(tasks)} tasks of {tasks.name}.")
-    training = train_command.train(tasks, config, args.out / "train")
-    out.print(train_command.epoch_table(training))
+    training = train_paper.train(tasks, config, args.out / "train")
+    out.print(train_paper.epoch_table(training))
 
     races = get_tasks("digits", "test", num_tasks=args.tasks)
     out.print(

@@ -34,6 +34,7 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
     from jax_lbfgs_pi.pretrained import load_policy, save_policy
     from jax_lbfgs_pi.training.evolution import EvolutionConfig
     from jax_lbfgs_pi.training.evolution_run import evolve_in
+    from jax_lbfgs_pi.training.tensorboard import curves
 
     refuse_unread(args, "The preset general", NOT_READ)
     start = None if args.init_from is None else load_policy(args.init_from)
@@ -43,7 +44,7 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
     changes = {name: value for name, value in changes.items() if value is not None}
     config = EvolutionConfig(seed=args.seed, **changes)
     wins: list[float] = []
-    with progress_bar() as bar:
+    with curves(args.out, on=args.tensorboard) as add, progress_bar() as bar:
         task = bar.add_task("compiling", total=config.generations)
 
         def on_generation(record: Any) -> None:
@@ -54,6 +55,8 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
                 completed=record.generation + 1,
                 description=f"better than the rule on {recent:.0%}",
             )
+            gain = float(np.mean(record.loss) - np.mean(record.base_loss))
+            add(record.generation, gain=gain, wins=record.wins)
 
         policy, log = evolve_in(args.out, config, start=start, on_generation=on_generation)
     path = save_policy(policy, args.out / "policy")

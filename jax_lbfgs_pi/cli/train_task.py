@@ -40,6 +40,7 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     from jax_lbfgs_pi.training.development import FineTuneConfig
     from jax_lbfgs_pi.training.fine_tune import fine_tune
     from jax_lbfgs_pi.training.fine_tune_report import card, profile, progress, verdict_rows
+    from jax_lbfgs_pi.training.tensorboard import curves
 
     refuse_unread(args, "--task", NOT_READ)
     tasks = load_tasks(args.task)
@@ -49,7 +50,7 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     changes = {name: value for name, value in changes.items() if value is not None}
     config = FineTuneConfig(seed=args.seed, **changes)
     start = args.init_from or DEFAULT
-    with progress_bar() as bar:
+    with curves(args.out, on=args.tensorboard) as add, progress_bar() as bar:
         line = bar.add_task("compiling", total=config.generations)
 
         def on_check(check: Any) -> None:
@@ -58,6 +59,10 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
                 description=f"{check.saved:+.0f} % saved, first on {check.beats_rule:.0%} (rule), "
                 f"{check.beats_search:.0%} (zoom)",
             )
+            add(
+                check.generation, saved=check.saved, beats_rule=check.beats_rule,
+                beats_search=check.beats_search,
+            )  # fmt: skip
 
         tuned = fine_tune(
             tasks, start=start, config=config, out=args.out, on_check=on_check,
