@@ -163,7 +163,10 @@ def optimistix_bfgs(solver_name: str = "BFGS", **options: Any) -> Maker:
 
 
 def scipy_solver(method: str, **options: Any) -> Maker:
-    """SciPy's `L-BFGS-B` or `BFGS` with its own tests of progress off; batches one by one."""
+    """SciPy's `L-BFGS-B` or `BFGS` with its own tests of progress off.
+
+    A batch is solved one by one, until its share is there.
+    """
 
     def maker(problem: Problem, budget: int) -> Solver:
         alone = problem.share is None
@@ -180,9 +183,12 @@ def scipy_solver(method: str, **options: Any) -> Maker:
             limits |= {"ftol": 0.0, "maxfun": 20 * budget + 20}
 
         def solve(target: Any) -> Solved:
-            targets = np.broadcast_to(target, len(cases))
+            targets, rows, there = np.broadcast_to(target, len(cases)), [], 0
             with threadpool_limits(1, user_api="blas"):
-                rows = [_scipy_run(*case, t) for case, t in zip(flat_cases, targets, strict=True)]
+                for case, aim in zip(flat_cases, targets, strict=True):
+                    enough = not alone and there >= problem.share * len(cases)
+                    rows.append((case[0], np.nan, 0) if enough else _scipy_run(*case, aim))
+                    there += rows[-1][1] <= aim
             params, values, evals = map(np.stack, zip(*rows, strict=True))
             out = Solved(params, values, evals, values <= targets)
             out = out._replace(params=jax.vmap(unravel)(jnp.asarray(params, flat.dtype)))

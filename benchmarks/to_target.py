@@ -74,11 +74,12 @@ def compare_to_target(
 
 
 def rows(outcome: Outcome) -> list[list[Any]]:
-    """For a table: name, share there in %, evaluations (median), seconds, compile seconds."""
+    """For a table: name, share there in %, evaluations (median of those), seconds, compiling."""
     out = []
     for name, run in outcome.solved.items():
         seconds = outcome.timing.seconds.get(name)
-        evals = None if seconds is None else float(np.median(run.num_evals))
+        arrived = np.asarray(run.num_evals)[np.asarray(run.reached)]
+        evals = None if seconds is None else float(np.median(arrived))
         share = 100 * float(np.mean(run.reached))
         out.append([name, f"{share:.0f}", evals, seconds, outcome.compile_seconds[name]])
     return out
