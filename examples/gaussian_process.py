@@ -97,7 +97,7 @@ def draw(result, mean, sd, test):
     return figure
 
 
-def main(num_starts=32, num_train=200, seconds=30.0):
+def main(num_starts=32, num_train=150, seconds=30.0):
     """The fit, what it predicts, and the race."""
     jax.config.update("jax_enable_x64", True)
     train, test = diabetes(num_train)
@@ -124,6 +124,6 @@ def main(num_starts=32, num_train=200, seconds=30.0):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=32)
-    parser.add_argument("--train", type=int, default=200)
+    parser.add_argument("--train", type=int, default=150)
     args = parser.parse_args()
     main(args.starts, args.train)
