@@ -82,7 +82,7 @@ def with_optax(make: Callable[[], Any], *, retreats: bool = False) -> Maker:
                 tx,
                 lambda params: problem.loss(params, data),
                 max_iters=budget - 1,
-                stopping=Stopping(gtol=0.0, target=target, patience=None),
+                stopping=Stopping(gtol=0.0, target=target),  # or a stall, from which none returns
                 retreats=retreats,
             )
 

@@ -121,7 +121,7 @@ def main(num_starts=20, num_draws=1000, seconds=20.0):
     problem = Problem(loss, jax.tree.map(np.asarray, x0), data, share=0.95)
     makers = everyone(10, **{"SciPy BFGS": scipy_solver("BFGS")})
     title = f"{num_starts} starts, n = 114, to 1e-6 of the reduction, 95 % of them"
-    return race(title, problem, makers, budget=300, seconds=seconds)
+    return race(title, problem, makers, budget=200, seconds=seconds)
 
 
 if __name__ == "__main__":
