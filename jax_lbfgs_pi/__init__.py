@@ -45,6 +45,7 @@ from jax_lbfgs_pi.unroll import InnerState, frozen_value_and_grad, init_inner, u
 if TYPE_CHECKING:
     from jax_lbfgs_pi.baselines import Competitor, policy_competitor
     from jax_lbfgs_pi.evaluation import Target, plot_trajectory, race, rich_tables
+    from jax_lbfgs_pi.progress import progress_bar
     from jax_lbfgs_pi.training.development import FineTuneConfig
     from jax_lbfgs_pi.training.fine_tune import FineTuned, fine_tune
 
@@ -59,6 +60,7 @@ _LATER = {
     "fine_tune": "training.fine_tune",
     "plot_trajectory": "evaluation",
     "policy_competitor": "baselines",
+    "progress_bar": "progress",
     "race": "evaluation",
     "rich_tables": "evaluation",
 }
@@ -130,6 +132,7 @@ __all__ = [
     "plot_trajectory",
     "policy_card",
     "policy_competitor",
+    "progress_bar",
     "push",
     "race",
     "rich_tables",

@@ -12,10 +12,10 @@ from jax_lbfgs_pi.cli.common import (
     add_output_options,
     console,
     positive,
-    progress_bar,
     provenance,
     write_report,
 )
+from jax_lbfgs_pi.progress import make_bar
 
 FIGURES = {
     "performance.png": (
@@ -130,7 +130,7 @@ def bench_and_report(
 
     budget, tau = settings["budget"], settings["tau"]
     kept = bench.RecordFolder(folder, {"budget": budget, "memory_size": settings["memory"]})
-    with progress_bar() as bar:
+    with make_bar() as bar:
         task = bar.add_task("benchmark", total=len(names) * len(competitors))
 
         def on_run(problem: str, name: str) -> None:

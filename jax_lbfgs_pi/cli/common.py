@@ -11,14 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.versions import versions
@@ -146,18 +138,6 @@ def above_zero(text: str) -> float:
 def console(args: argparse.Namespace) -> Console:
     """Where tables go: standard output, or nowhere if that is kept for JSON."""
     return Console(quiet=args.json)
-
-
-def progress_bar() -> Progress:
-    """A progress bar on standard error."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
 
 
 def provenance() -> dict[str, Any]:

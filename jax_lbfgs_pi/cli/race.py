@@ -16,11 +16,11 @@ from jax_lbfgs_pi.cli.common import (
     load_tasks,
     natural,
     positive,
-    progress_bar,
     provenance,
     refuse_unread,
     write_report,
 )
+from jax_lbfgs_pi.progress import make_bar
 
 FAVOURITE = "L-BFGS-π"
 FIGURES = {
@@ -174,7 +174,7 @@ def race_and_report(
         "competitors": [competitor.name for competitor in competitors],
         "targets": [str(target) for target in targets],
     }
-    with owned(folder), progress_bar() as bar:
+    with owned(folder), make_bar() as bar:
         claim(folder, "settings.json", settings, "the results of another race")
         task = bar.add_task("racing", total=len(tasks) * len(competitors))
         results = evaluation.race(

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress, TaskID
 
-from jax_lbfgs_pi.cli.common import add_output_options, console, positive, progress_bar, provenance
+from jax_lbfgs_pi.cli.common import add_output_options, console, positive, provenance
+from jax_lbfgs_pi.progress import make_bar
 
 NAMES = (
     "grids", "table1", "fig3", "fig4", "fig5", "fig6", "fig6-small", "fig7", "fig8",
@@ -155,7 +156,7 @@ def _run_missing(
     todo = [RACES[name] for name in dict.fromkeys(sum(needed.values(), ()))]
     trainings = dict.fromkeys(t for name in names for t in ARTEFACTS[name].trainings)
     options: dict[str, Any] = {"num_tasks": args.tasks, "data_dir": args.data_dir}
-    with progress_bar() as bar:
+    with make_bar() as bar:
         jobs = [_training(bar, name, args.out, options) for name in trainings]
         if any(ARTEFACTS[name].grids for name in names) or any(race.has_tuned for race in todo):
             jobs = [_grids(bar, args.out, options), *jobs]

@@ -10,11 +10,11 @@ from rich.table import Table
 
 from jax_lbfgs_pi.cli.common import (
     console,
-    progress_bar,
     provenance,
     refuse_unread,
     write_report,
 )
+from jax_lbfgs_pi.progress import make_bar
 
 NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "tasks")
 FIGURES = {
@@ -44,7 +44,7 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
     changes = {name: value for name, value in changes.items() if value is not None}
     config = EvolutionConfig(seed=args.seed, **changes)
     wins: list[float] = []
-    with curves(args.out, on=args.tensorboard) as add, progress_bar() as bar:
+    with curves(args.out, on=args.tensorboard) as add, make_bar() as bar:
         task = bar.add_task("compiling", total=config.generations)
 
         def on_generation(record: Any) -> None:

@@ -11,7 +11,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jax_lbfgs_pi.cli.common import console, progress_bar, provenance, write_report
+from jax_lbfgs_pi.cli.common import console, provenance, write_report
+from jax_lbfgs_pi.progress import make_bar
 
 FIGURE = ("Course of training", "F of each outer step, and its median over each epoch.")
 
@@ -95,7 +96,7 @@ def train(
     from jax_lbfgs_pi.training.tensorboard import curves
 
     groups = -(-len(tasks) // config.tasks_per_step)
-    with curves(folder, on=tensorboard) as add, progress_bar() as bar:
+    with curves(folder, on=tensorboard) as add, make_bar() as bar:
         task = bar.add_task("training", total=config.num_epochs * groups)
 
         def on_step(record: Any) -> None:

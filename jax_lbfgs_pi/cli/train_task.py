@@ -10,11 +10,11 @@ from rich.table import Table
 from jax_lbfgs_pi.cli.common import (
     console,
     load_tasks,
-    progress_bar,
     provenance,
     refuse_unread,
     write_report,
 )
+from jax_lbfgs_pi.progress import make_bar
 
 NOT_READ = (
     "epochs", "clip_layer", "loss", "max_grad_norm", "tasks", "families", "learn_limits",
@@ -50,7 +50,7 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     changes = {name: value for name, value in changes.items() if value is not None}
     config = FineTuneConfig(seed=args.seed, **changes)
     start = args.init_from or DEFAULT
-    with curves(args.out, on=args.tensorboard) as add, progress_bar() as bar:
+    with curves(args.out, on=args.tensorboard) as add, make_bar() as bar:
         line = bar.add_task("compiling", total=config.generations)
 
         def on_check(check: Any) -> None:

@@ -69,7 +69,7 @@ def test_one_runs_the_grids_and_the_other_waits_for_them(runner, tmp_path):
 def test_what_another_process_is_at_comes_last(command, trainer, tmp_path, monkeypatch):
     """A training that is held is left for the end, and the progress bar says why."""
     bars, held = [], contextlib.ExitStack()
-    meta_train, progress_bar = trainings.meta_train, cli_reproduce.progress_bar
+    meta_train, make_bar = trainings.meta_train, cli_reproduce.make_bar
 
     def train(tasks, config, **options):
         if config.clip_layer == "straight_through":  # the last of four
@@ -78,9 +78,7 @@ def test_what_another_process_is_at_comes_last(command, trainer, tmp_path, monke
         return meta_train(tasks, config, **options)
 
     monkeypatch.setattr(trainings, "meta_train", train)
-    monkeypatch.setattr(
-        cli_reproduce, "progress_bar", lambda: bars.append(progress_bar()) or bars[0]
-    )
+    monkeypatch.setattr(cli_reproduce, "make_bar", lambda: bars.append(make_bar()) or bars[0])
     monkeypatch.setattr(artefacts, "clip_derivatives", lambda distances: {"implicit": distances})
     held.enter_context(alone(tmp_path, "layer-cvx"))
     status, _, err = command("cvx-layer", "--tasks", 1, "--out", tmp_path)
