@@ -22,6 +22,7 @@ from benchmarks import (
     timing,
 )
 from tests import oracles
+from tests.marks import some_of
 
 
 class FakeClock:
@@ -221,7 +222,7 @@ def test_l_bfgs_pi_evaluates_once_and_a_line_search_reports_how_often():
     assert counts["optax"] > iteration.SKIPPED
 
 
-@pytest.mark.parametrize("solver", batch_problems.SOLVERS)
+@pytest.mark.parametrize("solver", some_of(batch_problems.SOLVERS, quick=(0, 3)))
 def test_batches_get_the_fewest_iterations_and_evaluations_are_counted(solver):
     batch = batch_problems.rosenbrocks(5)._replace(target=2.0)
     fewest = batch_problems.FEWEST_ITERATIONS[solver](batch, 256)

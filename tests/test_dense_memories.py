@@ -9,8 +9,10 @@ import pytest
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy.self_scaling import UPDATES
 from tests import oracles
+from tests.marks import some_of
 
 either = pytest.mark.parametrize("memory", ["dense", "full"])
+first_full = pytest.mark.parametrize("memory", some_of(["dense", "full"], quick=(1,)))
 
 
 def test_the_default_is_by_n():
@@ -27,7 +29,7 @@ def test_the_default_is_by_n():
     assert pairs(lp.scale_by_lbfgs_pi(memory_size=7).init(jnp.zeros(10))) == 7
 
 
-@either
+@first_full
 def test_trees_go_in_and_come_out(memory):
     """Steps on a tree are those on the raveled vector."""
     tree = {"a": jnp.ones((2, 3)), "b": (jnp.zeros(()), -jnp.ones(2))}
@@ -62,7 +64,7 @@ def test_any_policy_solves_with_it(policy, memory):
     assert lp.Status(int(result.status)) == lp.Status.CONVERGED
 
 
-@either
+@first_full
 def test_a_batch_is_its_problems_one_by_one(memory):
     starts = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)))
     solve = lambda x: lp.minimize(oracles.rosenbrock, x, memory_size=memory, max_iters=25)  # noqa: E731
@@ -72,7 +74,7 @@ def test_a_batch_is_its_problems_one_by_one(memory):
         np.testing.assert_allclose(batch.params[i], one.params, rtol=1e-6, atol=1e-8)
 
 
-@either
+@first_full
 def test_a_nan_is_taken_back_and_h_stays_as_it_was(memory):
     tx = lp.lbfgs_pi(memory_size=memory)
     x = jnp.array([-1.2, 1.0, 0.3])

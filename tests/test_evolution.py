@@ -182,7 +182,7 @@ def test_bad_settings():
         EvolutionConfig(families=("nothing",))
 
 
-@pytest.mark.parametrize("memory_sizes", [(3, 5), (None,)])
+@pytest.mark.parametrize("memory_sizes", [pytest.param((3, 5), marks=pytest.mark.slow), (None,)])
 def test_what_is_trained_is_a_policy(memory_sizes, tmp_path):
     policy, _ = evolve(dataclasses.replace(SMALL, generations=1, memory_sizes=memory_sizes))
     path = lp.save_policy(policy, tmp_path / "mine")

@@ -58,6 +58,7 @@ def test_spectra(capsys):
     assert float(capsys.readouterr().out.split("median residual ")[1][:5]) < 0.06
 
 
+@pytest.mark.slow
 def test_gaussian_process(capsys):
     """The likelihood is SciPy's density of the data."""
     from scipy.stats import multivariate_normal
@@ -109,6 +110,7 @@ def test_the_surface_has_the_area_of_a_torus(monkeypatch):
     assert np.isclose(ours, area, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_coils(monkeypatch, capsys):
     monkeypatch.setattr(coils, "ORDER", 2)
     assert solved(coils.main(6, budget=60, seconds=0.0)) == 1
@@ -127,6 +129,7 @@ def test_light_keeps_its_power_and_spreads_as_a_gaussian_beam():
     assert np.isclose(width, 90e-6 * np.sqrt(1 + (light.DISTANCE / rayleigh) ** 2), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_light(capsys):
     modes = light.modes(48).reshape(6, -1)
     assert np.allclose(modes @ modes.T, np.eye(6), atol=1e-3)
@@ -134,6 +137,7 @@ def test_light(capsys):
     assert "power in the right modes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_disasters(capsys):
     """All starts of three end at one maximum; 188 disasters are those of the years with a count."""
     assert disasters.COUNTS[disasters.COUNTS >= 0].sum() == 188
@@ -162,6 +166,7 @@ def test_the_classifier_has_scikit_learns_objective_and_coefficients():
     assert solved(logistic_regression.main(0.0, ("iris",))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_classifier_is_scikit_learns_by_its_own_checks():
     from sklearn.utils.estimator_checks import check_estimator

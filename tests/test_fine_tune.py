@@ -91,6 +91,7 @@ def test_what_was_interrupted_goes_on_to_the_bit(tmp_path, monkeypatch):
         lp.fine_tune(bowls(), config=SMALL, out=tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_the_first_policy_stays_where_no_other_is_better():
     """So large moves are worse than none."""
     wild = lp.FineTuneConfig(**{**vars(SMALL), "learning_rate": 50.0, "sigma": 9.0, "patience": 1})

@@ -124,7 +124,9 @@ def test_the_trajectory_does_not_change_with_the_units_of_f_and_x_or_with_rotati
     np.testing.assert_allclose(seen @ Q, points, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3])
+@pytest.mark.parametrize(
+    "scale", some_of([1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3], quick=(0, 3, 6))
+)
 def test_from_far_starts_nothing_is_nan_and_no_direction_ascends(scale):
     starts = scale * jax.random.normal(jax.random.key(0), (10, 3))
     for policy in POLICIES.values():

@@ -28,7 +28,7 @@ def exact(theta):
 
 
 @pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+@pytest.mark.parametrize("wrap", some_of([lambda f: f, jax.jit], quick=(1,)), ids=["eager", "jit"])
 def test_jacobians_of_the_minimum_in_both_modes(mode, wrap):
     jacobian = wrap(mode(lambda theta: solve(theta).params))(THETA)
     np.testing.assert_allclose(jacobian, exact(THETA), rtol=1e-8, atol=1e-10)
@@ -97,7 +97,7 @@ def test_a_policy_may_be_traced_and_has_no_influence_on_the_minimum():
     assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize("policy", some_of([None, "rule", "mnist-limited"], quick=(0,)))
+@pytest.mark.parametrize("policy", some_of([None, "rule", "mnist-limited"], quick=(1,)))
 def test_an_unroll_past_convergence_has_the_derivative_of_the_minimum(policy):
     """60 steps, most of them on the minimum to the last bit: no 0 / 0, no rounding amplified."""
 

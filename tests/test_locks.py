@@ -12,6 +12,7 @@ from jax_lbfgs_pi.locks import owned
 from jax_lbfgs_pi.tasks import quadratic_tasks
 from jax_lbfgs_pi.training.evolution import EvolutionConfig
 from jax_lbfgs_pi.training.evolution_run import LOG, STATE, evolve_in
+from tests.marks import some_of
 
 CONFIG = lp.get_preset("fast", num_epochs=1, unroll_length=3, unrolls_per_start=1)
 TINY = EvolutionConfig(
@@ -80,7 +81,7 @@ def test_a_log_that_is_shorter_than_its_checkpoint_is_named(tmp_path):
     lp.meta_train(tasks, CONFIG, checkpoint_dir=tmp_path)
 
 
-@pytest.mark.parametrize("name", [LOG, STATE])
+@pytest.mark.parametrize("name", some_of([LOG, STATE], quick=(1,)))
 def test_a_damaged_evolution_is_named(tmp_path, name):
     evolve_in(tmp_path, TINY)
     path = tmp_path / name

@@ -74,6 +74,7 @@ def test_batches_hold_images_each_used_at_most_once(fake_images, dataset, option
     assert len(set(batches)) == min(7, num // size)
 
 
+@pytest.mark.slow
 def test_mnist_training_batches_use_every_image_once(mnist_dir):
     images = load_images("mnist", "train", mnist_dir)
     # The official training set: its order begins with 5, 0, 4, and its classes are uneven.
