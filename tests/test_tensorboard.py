@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import time
 
 import pytest
 
@@ -27,6 +28,9 @@ def test_points_are_there_while_the_training_runs(tmp_path):
     pytest.importorskip("tensorboardX")
     with curves(tmp_path) as add:
         add(3, loss=0.5, wins=0.25)
+        until = time.monotonic() + 60
+        while not points(tmp_path) and time.monotonic() < until:
+            time.sleep(0.1)
         assert points(tmp_path) == [("loss", 3, 0.5), ("wins", 3, 0.25)]
         add(4, loss=0.125)
     assert points(tmp_path)[2:] == [("loss", 4, 0.125)]

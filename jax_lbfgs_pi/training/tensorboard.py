@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = "tensorboard"
+FLUSH_SECONDS = 2
+"""A killed process takes along what is younger."""
 
 
 @contextlib.contextmanager
@@ -37,10 +39,10 @@ def curves(folder: str | os.PathLike[str], *, on: bool = True) -> Iterator[Calla
     def add(step: int, **values: float) -> None:
         nonlocal writer
         if writer is None:
-            writer = SummaryWriter(str(Path(folder) / FOLDER), purge_step=step)
+            path = str(Path(folder) / FOLDER)
+            writer = SummaryWriter(path, purge_step=step, flush_secs=FLUSH_SECONDS)
         for name, value in values.items():
             writer.add_scalar(name, value, step)
-        writer.flush()  # or a killed process would take them along
 
     try:
         yield add
