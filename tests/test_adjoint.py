@@ -91,6 +91,7 @@ def test_one_evaluation_a_step_is_executed():
     assert len(calls) == 9
 
 
+@pytest.mark.slow
 def test_stores_two_vectors_a_step():
     """Backpropagation through the scan keeps the history of each; see the compiled programs."""
     n, num_steps, m = 2000, 40, 5

@@ -383,7 +383,7 @@ def test_another_race_in_the_same_folder_is_refused(command, raced, trained, cha
         (["--policy", "cosine"], None),
         pytest.param(["--policy", "cosine", "--guard"], lp.Guard(), marks=pytest.mark.slow),
         pytest.param(["--policy", "rule"], lp.Guard(), marks=pytest.mark.slow),
-        ([], lp.Guard()),
+        pytest.param([], lp.Guard(), marks=pytest.mark.slow),
     ],
 )
 def test_a_race_guards_all_but_the_papers_policies_unless_asked(command, tmp_path, options, guard):

@@ -33,7 +33,7 @@ def vectors_beside_the_state(function, donated, *args):
 
 @pytest.mark.parametrize("m", some_of([3, 10], quick=(0,)))
 @pytest.mark.parametrize("guard", some_of([lp.Guard(), None], quick=(0,)))
-@pytest.mark.parametrize("params", TREES.values(), ids=TREES)
+@pytest.mark.parametrize("params", some_of(TREES.values(), quick=(len(TREES) - 1,)), ids=TREES)
 def test_an_update_writes_in_place_alone_and_in_a_loop(params, guard, m):
     """Beside the state the update alone, whatever m: no pair is stored, no history copied."""
     tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=m, guard=guard)

@@ -76,7 +76,7 @@ def loop(options, p, num_steps, compiled):
 @pytest.mark.parametrize("dtypes", ["float64", pytest.param("mixed", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("options", "name"),
-    some_of(itertools.product(OPTIONS, MODES), quick=(*range(6), 6, 10, 12, 16)),
+    some_of(itertools.product(OPTIONS, MODES), quick=(0, 1, 2, 3, 4, 5, 10)),
 )
 def test_the_transformation_under(name, options, dtypes):
     p = start(*STARTS[dtypes])

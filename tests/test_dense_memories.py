@@ -44,7 +44,7 @@ def test_trees_go_in_and_come_out(memory):
     assert int(one.num_evals) == int(other.num_evals)
 
 
-@either
+@first_full
 def test_dtypes_are_kept_whatever_the_leaves(memory):
     p = {"w": jnp.ones((3, 2), "bfloat16"), "b": jnp.ones((), "float32")}
     tx = lp.lbfgs_pi(memory_size=memory)

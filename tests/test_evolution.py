@@ -139,6 +139,7 @@ def test_training_goes_on_to_the_bit():
     np.testing.assert_allclose(records[0].loss, records[0].base_loss, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_training_in_a_folder_goes_on_where_it_was_stopped(tmp_path):
     whole, log = evolve_in(tmp_path / "whole", SMALL, save_every=1, keep_every=2)
 

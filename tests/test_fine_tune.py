@@ -64,6 +64,7 @@ def rivals_by_policies(about, first, on):
     return dict.fromkeys(names, on(about.program, first))
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on_to_the_bit(tmp_path, monkeypatch):
     # Of the training alone, and the slowest program of all is not needed for it.
     monkeypatch.setattr(fine_tune, "final_verdict", lambda policy, *_: None)

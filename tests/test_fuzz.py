@@ -20,7 +20,7 @@ from jax_lbfgs_pi.training.log import read_log
 # Of damaged checkpoints orbax leaves coroutines, which are collected whenever that may be.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-FEW, MANY = 150, 10_000
+FEW, MANY = 60, 10_000
 COUNTS = [FEW, pytest.param(MANY, marks=pytest.mark.slow)]
 ERRORS = (ValueError,)
 

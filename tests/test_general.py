@@ -153,6 +153,7 @@ def test_from_far_starts_nothing_is_nan_and_no_direction_ascends(scale):
         assert np.all(accepted_values[:, -1] < 1e-6 * accepted_values[:, 0])
 
 
+@pytest.mark.slow
 def test_features_are_finite_and_of_order_one_along_a_run():
     policy, seen = random_general(1), []
 

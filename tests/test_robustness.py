@@ -60,7 +60,7 @@ def test_a_fault_at_any_step_is_taken_back(name, policy):
     ("policy", "scale"),
     some_of(
         itertools.product((None, "rule"), (1e34, 1e25, 1e19, 1.0, 1e-12, 1e-18, 1e-30)),
-        quick=(0, 3, 6, 8, 11),
+        quick=(0, 6, 8),
     ),
 )
 def test_squares_of_gradients_out_of_the_range_of_float32(scale, policy):

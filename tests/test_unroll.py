@@ -123,7 +123,7 @@ def test_meta_gradient_equals_finite_differences_of_the_frozen_surrogate(name, l
     assert error < 1e-6
 
 
-@pytest.mark.parametrize("name", ["quadratic", "mlp"])
+@pytest.mark.parametrize("name", some_of(["quadratic", "mlp"], quick=(1,)))
 def test_unfrozen_meta_gradient_equals_finite_differences_of_the_loss(name):
     K = 6
     task, data, x0, flat, value_and_grad = problem(name)
