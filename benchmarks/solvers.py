@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 import jax_lbfgs_pi as lp
 from benchmarks import peers
+from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.loop import make_loop
 from jax_lbfgs_pi.stopping import Status, Stopping
 
@@ -56,7 +57,7 @@ class Solved(NamedTuple):
 
 
 Solver = Callable[[Any], Solved]
-"""Of the target, a scalar, or one for each problem of a batch; -inf spends the budget."""
+"""Of the target, a scalar, or one for each problem of a batch; -inf is never reached."""
 Maker = Callable[[Problem, int], Solver]
 """Of the problem and the budget."""
 
@@ -117,7 +118,7 @@ def jaxopt_lbfgs(memory_size: int) -> Maker:
                 return _going_on(running, ~away(state), problem.share)
 
             def body(carry: Any) -> Any:
-                return _where(away(carry[1]), tuple(solver.update(*carry, data)), carry)
+                return trees.where(away(carry[1]), tuple(solver.update(*carry, data)), carry)
 
             params, state = jax.lax.while_loop(going, body, (x0, solver.init_state(x0, data)))
             return Solved(params, state.value, state.num_fun_eval, ~away(state))
@@ -151,7 +152,7 @@ def optimistix_bfgs(solver_name: str = "BFGS", **options: Any) -> Maker:
             def body(carry: Any) -> Any:
                 x, state, evals = carry
                 x, new, _ = solver.step(fun, x, data, {}, state, frozenset())
-                return _where(away(state), (x, new, evals + 1), carry)
+                return trees.where(away(state), (x, new, evals + 1), carry)
 
             end = jax.lax.while_loop(going, body, (x0, start, jnp.zeros((), jnp.int32)))
             x, state, evals = end
@@ -256,7 +257,3 @@ def _going_on(running: Any, reached: Any, share: float | None) -> Any:
         return jnp.any(running) & (jnp.mean(reached) < (1.0 if share is None else share)), False
 
     return going(running, reached)
-
-
-def _where(flag: Any, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), new, old)

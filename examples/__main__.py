@@ -23,6 +23,7 @@ def main():
     """Runs the examples that are named."""
     parser = argparse.ArgumentParser(prog="python -m examples", description=__doc__)
     parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=", ".join(NAMES))
+    jax.config.update("jax_enable_x64", True)  # as the examples do, before it is written down
     for name in parser.parse_args().names:
         about = provenance([]) | {"command": f"python -m examples {name}"}
         outcomes = importlib.import_module(f"examples.{name}").main()

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 from rich.console import Console
 
 from benchmarks import peers
@@ -15,8 +17,11 @@ FIGURES = Path("docs/figures")
 HEADER = ("", "there, %", "evaluations", "seconds", "compiling, s")
 
 
-def everyone(memory_size: int, **others: Maker) -> dict[str, Maker]:
-    """The default, ours with so many pairs, and who has as many; `others` at the end."""
+def everyone(memory_size: int, *, bfgs: bool = True, **others: Maker) -> dict[str, Maker]:
+    """The default, ours with so many pairs, and who has as many; `others` at the end.
+
+    With `bfgs` SciPy's BFGS too, whose H has n² numbers.
+    """
     makers = {
         "L-BFGS-π": ours(),
         f"L-BFGS-π, m = {memory_size}": ours(memory_size=memory_size),
@@ -25,7 +30,14 @@ def everyone(memory_size: int, **others: Maker) -> dict[str, Maker]:
     }
     if peers.load("jaxopt") is not None:
         makers["jaxopt.LBFGS"] = jaxopt_lbfgs(memory_size)
+    if bfgs:
+        makers["SciPy BFGS"] = scipy_solver("BFGS")
     return makers | others
+
+
+def repeated(tree: Any, num: int) -> Any:
+    """The tree for each problem of a batch."""
+    return jax.tree.map(lambda a: np.broadcast_to(a, (num, *np.shape(a))), tree)
 
 
 def race(

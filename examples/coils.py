@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
-from benchmarks.solvers import Problem, scipy_solver
+from benchmarks.solvers import Problem
 from examples.beside import everyone, keep, race
 
 COILS, ORDER, PERIODS = 4, 5, 2
@@ -134,7 +134,7 @@ def main(num=16, budget=1000, seconds=30.0):
     print(f"root of the loss: {through[0]:.1e}, then {through[1]:.1e};", end=" ")
     print(f"{result.num_evals} evaluations, {lp.Status(int(result.status)).name}")
     keep(draw(x0, result.params, data), "coils")
-    makers = everyone(20, **{"SciPy BFGS": scipy_solver("BFGS")})
+    makers = everyone(20)
     title = "Coils, n = 135, to 1e-4 of the reduction"
     problem = Problem(loss, x0, data)
     return race(title, problem, makers, budget=budget, level=1e-4, seconds=seconds)

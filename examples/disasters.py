@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
-from benchmarks.solvers import Problem, scipy_solver
-from examples.beside import everyone, keep, race
+from benchmarks.solvers import Problem
+from examples.beside import everyone, keep, race, repeated
 from jax_lbfgs_pi.evaluation.figures import finish_axes
 
 YEARS = np.arange(1851, 1962)
@@ -117,9 +117,8 @@ def main(num_starts=20, num_draws=1000, seconds=20.0):
     print(f"{num_starts} starts, {same:.0%} end at the best, in {evals:.0f} evaluations", end="; ")
     print(f"{num_draws} draws are worth {effective:.0f} of the posterior")
     keep(draw(params, draws), "disasters")
-    data = jax.tree.map(lambda a: np.broadcast_to(a, (num_starts, *a.shape)), data)
-    problem = Problem(loss, jax.tree.map(np.asarray, x0), data, share=0.95)
-    makers = everyone(10, **{"SciPy BFGS": scipy_solver("BFGS")})
+    problem = Problem(loss, x0, repeated(data, num_starts), share=0.95)
+    makers = everyone(10)
     title = f"{num_starts} starts, n = 114, to 1e-6 of the reduction, 95 % of them"
     return race(title, problem, makers, budget=200, seconds=seconds)
 

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
-from benchmarks.solvers import Problem, scipy_solver
-from examples.beside import everyone, keep, race
+from benchmarks.solvers import Problem
+from examples.beside import everyone, keep, race, repeated
 from jax_lbfgs_pi.evaluation.figures import finish_axes
 
 JITTER = 1e-6
@@ -113,9 +113,8 @@ def main(num_starts=32, num_train=150, seconds=30.0):
     print(f"test: R² {1 - np.mean((test['y'] - mean) ** 2) / np.var(test['y']):.2f};", end=" ")
     print(f"{inside:.0%} within two deviations")
     keep(draw(result, mean, sd, test), "gaussian_process")
-    data = jax.tree.map(lambda a: np.broadcast_to(a, (num_starts, *a.shape)), train)
-    problem = Problem(loss, jax.tree.map(np.asarray, x0), data, share=1 / 8)
-    makers = everyone(10, **{"SciPy BFGS": scipy_solver("BFGS")})
+    problem = Problem(loss, x0, repeated(train, num_starts), share=1 / 8)
+    makers = everyone(10)
     title = f"{num_starts} starts, n = 12, an eighth of them to 1e-6 of the best"
     options = {"budget": 200, "one_target": True, "seconds": seconds}
     return race(title, problem, makers, **options)

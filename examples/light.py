@@ -108,7 +108,9 @@ def main(pixels=64, budget=300, seconds=30.0):
     keep(draw(result.params, data), "light")
     title = f"Light, n = {x0.size:,}, to 1e-2 of the reduction"
     problem = Problem(loss, x0, data)
-    return race(title, problem, everyone(10), budget=budget, level=1e-2, seconds=seconds)
+    return race(
+        title, problem, everyone(10, bfgs=False), budget=budget, level=1e-2, seconds=seconds
+    )
 
 
 if __name__ == "__main__":

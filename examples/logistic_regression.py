@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 import jax_lbfgs_pi as lp
-from benchmarks.solvers import Problem, scipy_solver
+from benchmarks.solvers import Problem
 from examples.beside import everyone, race
 
 
@@ -134,7 +134,7 @@ def main(seconds=10.0, names=("iris", "wine", "breast cancer", "digits")):
         x0 = {"W": np.zeros((X.shape[1], width)), "b": np.zeros(width)}
         data = {"X": X, "y": np.searchsorted(ours.classes_, y), "C": np.asarray(1.0)}
         problem = Problem(loss, x0, data)
-        makers = everyone(10, **{"SciPy BFGS": scipy_solver("BFGS")})
+        makers = everyone(10)
         title = f"{name}, n = {(X.shape[1] + 1) * width}, to 1e-8 of the reduction"
         outcomes |= race(title, problem, makers, budget=1000, level=1e-8, seconds=seconds)
     return outcomes

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
-from benchmarks.solvers import Problem, ours, scipy_solver
-from examples.beside import everyone, keep, race
+from benchmarks.solvers import Problem, ours
+from examples.beside import everyone, keep, race, repeated
 from jax_lbfgs_pi.evaluation.figures import finish_axes
 
 GUESS = {
@@ -81,11 +81,8 @@ def main(num=500, seconds=20.0):
     print(f"{num} fits end as {ends}; noise 0.05, median residual", end=" ")
     print(f"{np.median(np.sqrt(result.value)):.3f}; evaluations {np.median(result.num_evals):.0f}")
     keep(draw(data, result), "spectra")
-    x0 = jax.tree.map(lambda a: np.broadcast_to(a, (num, *a.shape)).copy(), GUESS)
-    problem = Problem(loss, x0, data, share=0.95)
-    makers = everyone(
-        10, **{"SciPy BFGS": scipy_solver("BFGS"), "dense": ours(memory_size="dense")}
-    )
+    problem = Problem(loss, repeated(GUESS, num), data, share=0.95)
+    makers = everyone(10, dense=ours(memory_size="dense"))
     title = f"{num} spectra, n = 11, to 1e-6 of the reduction, 95 % of them"
     return race(title, problem, makers, budget=150, seconds=seconds)
 
