@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow bench docs dist lint format types check clean
+.PHONY: help demo test test-slow bench docs notebooks dist lint format types check clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these lines.
@@ -48,6 +48,9 @@ bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes
 docs: $(VENV)/.docs  ## Fill what pages take from records and cards, and build the site: site/index.html.
 	$(BIN)/python -m scripts.fill_docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+notebooks: $(VENV)/.dev  ## Run the notebooks, and keep in them what they show.
+	$(BIN)/python -m scripts.run_notebooks
 
 dist: $(VENV)/.dev  ## Build the sdist and the wheel into dist, and check them.
 	rm -rf dist

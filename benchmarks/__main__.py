@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.report import RESULTS, Options, provenance, write_part
 from jax_lbfgs_pi.evaluation.figures import save_figure
 
-USUAL = ("step", "dense", "iteration", "meta_step", "batch", "memory")
+USUAL = ("solution", "step", "dense", "iteration", "meta_step", "batch", "memory")
 PARTS = (*USUAL, "device")  # the last for accelerators, on request
 QUIET = 0.5  # the load of one minute below which nothing else seems to run
 

@@ -1,21 +1,17 @@
 """Solvers that run until f is at most a target, on one problem alone or on a batch.
 
-A problem is `loss(params, data)`; a batch has a leading axis on `x0` and `data`, and ends when a
-share of its problems is there. All are compiled before, and evaluate f and its gradient `budget`
-times at most, but for the line search that is under way.
+Here a run is one program; those of `host_solvers` go back to Python for each evaluation. A problem
+is `loss(params, data)`; a batch has a leading axis on `x0` and `data`, and ends when a share of its
+problems is there. All are compiled before, and evaluate f and its gradient `budget` times at most,
+but for the line search that is under way.
 """
 
-import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-import scipy.optimize
-from jax.flatten_util import ravel_pytree
-from threadpoolctl import threadpool_limits
 
 import jax_lbfgs_pi as lp
 from benchmarks import peers
@@ -118,7 +114,7 @@ def jaxopt_lbfgs(memory_size: int) -> Maker:
                 return _going_on(running, ~away(state), problem.share)
 
             def body(carry: Any) -> Any:
-                return trees.where(away(carry[1]), tuple(solver.update(*carry, data)), carry)
+                return _kept(problem, away(carry[1]), tuple(solver.update(*carry, data)), carry)
 
             params, state = jax.lax.while_loop(going, body, (x0, solver.init_state(x0, data)))
             return Solved(params, state.value, state.num_fun_eval, ~away(state))
@@ -128,19 +124,21 @@ def jaxopt_lbfgs(memory_size: int) -> Maker:
     return maker
 
 
-def optimistix_bfgs(solver_name: str = "BFGS", **options: Any) -> Maker:
+def optimistix_solver(name: str = "BFGS", **options: Any) -> Maker:
     """`optimistix.BFGS` or `LBFGS`, which evaluate once a step, stepped by hand."""
     optimistix = peers.load("optimistix")
+    import equinox as eqx
 
     def maker(problem: Problem, budget: int) -> Solver:
-        solver = getattr(optimistix, solver_name)(rtol=0.0, atol=0.0, **options)
+        solver = getattr(optimistix, name)(rtol=0.0, atol=0.0, **options)
 
         def fun(x: Any, data: Any) -> Any:
             return problem.loss(x, data), None
 
         def one(x0: Any, data: Any, target: Any) -> Solved:
             value = jax.eval_shape(problem.loss, x0, data)
-            start = solver.init(fun, x0, data, {}, value, None, frozenset())
+            whole = solver.init(fun, x0, data, {}, value, None, frozenset())
+            start, static = eqx.partition(whole, eqx.is_array)
 
             def away(state: Any) -> Any:
                 return state.first_step | ~(state.f_info.f <= target)
@@ -151,8 +149,10 @@ def optimistix_bfgs(solver_name: str = "BFGS", **options: Any) -> Maker:
 
             def body(carry: Any) -> Any:
                 x, state, evals = carry
-                x, new, _ = solver.step(fun, x, data, {}, state, frozenset())
-                return trees.where(away(state), (x, new, evals + 1), carry)
+                whole = eqx.combine(state, static)
+                x, whole, _ = solver.step(fun, x, data, {}, whole, frozenset())
+                new = (x, eqx.filter(whole, eqx.is_array), evals + 1)
+                return _kept(problem, away(state), new, carry)
 
             end = jax.lax.while_loop(going, body, (x0, start, jnp.zeros((), jnp.int32)))
             x, state, evals = end
@@ -161,73 +161,6 @@ def optimistix_bfgs(solver_name: str = "BFGS", **options: Any) -> Maker:
         return _compiled(one, problem)
 
     return maker
-
-
-def scipy_solver(method: str, **options: Any) -> Maker:
-    """SciPy's `L-BFGS-B` or `BFGS` with its own tests of progress off.
-
-    A batch is solved one by one, until its share is there.
-    """
-
-    def maker(problem: Problem, budget: int) -> Solver:
-        alone = problem.share is None
-        cases = [(problem.x0, problem.data)] if alone else _cases(problem)
-        flat, unravel = ravel_pytree(cases[0][0])
-        flat_cases = [(np.asarray(ravel_pytree(x0)[0], float), data) for x0, data in cases]
-        value_and_grad = (
-            jax.jit(jax.value_and_grad(lambda x, data: problem.loss(unravel(x), data)))
-            .lower(flat, cases[0][1])
-            .compile()
-        )
-        limits = {"gtol": 0.0, "maxiter": budget + 1}
-        if method == "L-BFGS-B":
-            limits |= {"ftol": 0.0, "maxfun": 20 * budget + 20}
-
-        def solve(target: Any) -> Solved:
-            targets, rows, there = np.broadcast_to(target, len(cases)), [], 0
-            with threadpool_limits(1, user_api="blas"):
-                for case, aim in zip(flat_cases, targets, strict=True):
-                    enough = not alone and there >= problem.share * len(cases)
-                    rows.append((case[0], np.nan, 0) if enough else _scipy_run(*case, aim))
-                    there += rows[-1][1] <= aim
-            params, values, evals = map(np.stack, zip(*rows, strict=True))
-            out = Solved(params, values, evals, values <= targets)
-            out = out._replace(params=jax.vmap(unravel)(jnp.asarray(params, flat.dtype)))
-            return jax.tree.map(lambda a: a[0], out) if alone else out
-
-        def _scipy_run(start: np.ndarray, data: Any, target: float) -> tuple[Any, float, int]:
-            best, evals = (start, np.inf), 0
-
-            def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-                nonlocal best, evals
-                if best[1] <= target or evals == budget:
-                    raise _Over
-                value, grads = jax.device_get(value_and_grad(jnp.asarray(x, flat.dtype), data))
-                evals += 1
-                if value < best[1]:
-                    best = (x.copy(), float(value))
-                    if value <= target:
-                        raise _Over
-                return float(value), np.asarray(grads, float)
-
-            with contextlib.suppress(_Over):
-                scipy.optimize.minimize(
-                    objective, start, jac=True, method=method, options={**limits, **options}
-                )
-            return *best, evals
-
-        return solve
-
-    return maker
-
-
-class _Over(Exception):
-    """Leaves SciPy, which looks at f between iterations only."""
-
-
-def _cases(problem: Problem) -> list[tuple[Any, Any]]:
-    num = len(jax.tree.leaves(problem.x0)[0])
-    return [jax.tree.map(lambda a, i=i: a[i], (problem.x0, problem.data)) for i in range(num)]
 
 
 def _compiled(one: Callable[..., Solved], problem: Problem) -> Solver:
@@ -242,6 +175,11 @@ def _compiled(one: Callable[..., Solved], problem: Problem) -> Solver:
         return jax.block_until_ready(compiled(x0, data, target))
 
     return solve
+
+
+def _kept(problem: Problem, going: Any, new: Any, old: Any) -> Any:
+    """What the loop carries on: a problem of a batch stays where it ended."""
+    return new if problem.share is None else trees.where(going, new, old)
 
 
 def _going_on(running: Any, reached: Any, share: float | None) -> Any:

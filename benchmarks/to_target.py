@@ -8,8 +8,26 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.solvers import Maker, Problem, Solved
+from benchmarks.solvers import Maker, Problem, Solved, Solver
 from benchmarks.timing import Candidate, Timing, compare
+
+
+class Field(NamedTuple):
+    """Solvers that are compiled, and what they found within the whole budget, by name.
+
+    Attributes:
+      problem: what they solve.
+      solvers: to be given a target.
+      compile_seconds: building and compiling.
+      first: f(x0); of a batch one for each problem.
+      values: the least f that each found, likewise.
+    """
+
+    problem: Problem
+    solvers: dict[str, Solver]
+    compile_seconds: dict[str, float]
+    first: Any
+    values: dict[str, Any]
 
 
 class Outcome(NamedTuple):
@@ -30,6 +48,52 @@ class Outcome(NamedTuple):
     least: Any
 
 
+def make_field(problem: Problem, makers: Mapping[str, Maker], *, budget: int) -> Field:
+    """Compiles all, and lets each spend its budget: evaluations of f and its gradient."""
+    solvers, compiling, values = {}, {}, {}
+    for name, maker in makers.items():
+        began = time.perf_counter()
+        solvers[name] = maker(problem, budget)
+        compiling[name] = time.perf_counter() - began
+        values[name] = np.asarray(solvers[name](-np.inf).value)
+    loss = problem.loss if problem.share is None else jax.vmap(problem.loss)
+    first = np.asarray(jax.jit(loss)(problem.x0, problem.data))
+    return Field(problem, solvers, compiling, first, values)
+
+
+def race_to(
+    field: Field,
+    level: float,
+    *,
+    one_target: bool = False,
+    seconds: float = 10.0,
+    repetitions: int = 2,
+) -> Outcome:
+    """Runs all to `f* + level (f(x0) - f*)`, f* the least that any found within the budget.
+
+    Args:
+      field: of `make_field`.
+      level: of the reduction.
+      one_target: whether a batch is many starts of one problem: the greatest f(x0) and the least f*
+        make the target of all.
+      seconds: about how long to go on timing.
+      repetitions: the fewest.
+    """
+    values, first = np.stack(list(field.values.values())), field.first
+    least = np.nanmin(np.where(np.isfinite(values), values, np.nan), axis=0)
+    if one_target:
+        least, first = np.min(least), np.max(first)
+    targets = least + level * (first - least)
+    solved = {name: solver(targets) for name, solver in field.solvers.items()}
+    share = 1.0 if field.problem.share is None else field.problem.share
+    there = [name for name, run in solved.items() if np.mean(run.reached) >= share]
+    timing = compare(
+        {name: Candidate(partial(field.solvers[name], targets), calls=1) for name in there},
+        budget=seconds, least=repetitions, warm_up=0,
+    )  # fmt: skip
+    return Outcome(targets, solved, timing, field.compile_seconds, least)
+
+
 def compare_to_target(
     problem: Problem,
     makers: Mapping[str, Maker],
@@ -39,38 +103,9 @@ def compare_to_target(
     one_target: bool = False,
     seconds: float = 10.0,
 ) -> Outcome:
-    """Runs all to `f* + level (f(x0) - f*)`, f* the least that any found within the budget.
-
-    Args:
-      problem: one, or a batch.
-      makers: solvers by name.
-      budget: evaluations of f and its gradient, of each problem.
-      level: of the reduction.
-      one_target: whether a batch is many starts of one problem: the greatest f(x0) and the least f*
-        make the target of all.
-      seconds: about how long to go on timing.
-    """
-    solvers, compiling, longest = {}, {}, {}
-    for name, maker in makers.items():
-        began = time.perf_counter()
-        solvers[name] = maker(problem, budget)
-        compiling[name] = time.perf_counter() - began
-        longest[name] = solvers[name](-np.inf)
-    loss = problem.loss if problem.share is None else jax.vmap(problem.loss)
-    first = np.asarray(jax.jit(loss)(problem.x0, problem.data))
-    values = np.stack([np.asarray(run.value) for run in longest.values()])
-    least = np.nanmin(np.where(np.isfinite(values), values, np.nan), axis=0)
-    if one_target:
-        least, first = np.min(least), np.max(first)
-    targets = least + level * (first - least)
-    solved = {name: solver(targets) for name, solver in solvers.items()}
-    share = 1.0 if problem.share is None else problem.share
-    there = [name for name, run in solved.items() if np.mean(run.reached) >= share]
-    timing = compare(
-        {name: Candidate(partial(solvers[name], targets), calls=1) for name in there},
-        budget=seconds, least=2, warm_up=0,
-    )  # fmt: skip
-    return Outcome(targets, solved, timing, compiling, least)
+    """`make_field` and `race_to` for one level."""
+    field = make_field(problem, makers, budget=budget)
+    return race_to(field, level, one_target=one_target, seconds=seconds)
 
 
 def rows(outcome: Outcome) -> list[list[Any]]:

@@ -8,8 +8,9 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks import peers
+from benchmarks.host_solvers import scipy_solver
 from benchmarks.report import table
-from benchmarks.solvers import Maker, Problem, jaxopt_lbfgs, ours, scipy_solver, zoom
+from benchmarks.solvers import Maker, Problem, jaxopt_lbfgs, ours, zoom
 from benchmarks.to_target import Outcome, compare_to_target, rows
 from jax_lbfgs_pi.evaluation.figures import save_figure
 

@@ -4,6 +4,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from rich.console import Console
 
@@ -18,9 +19,12 @@ from benchmarks import (
     peers,
     problems,
     report,
+    solution,
     step,
     timing,
 )
+from benchmarks.host_solvers import scipy_solver
+from benchmarks.solvers import ours, with_optax
 from tests import oracles
 from tests.marks import some_of
 
@@ -194,6 +198,34 @@ def test_batch_table_has_80_columns():
     }  # fmt: skip
     undecided = {**race, "speedup": None}
     assert _width(batch.tables({"races": [race, undecided]})) <= 80
+
+
+def test_time_to_solution_is_that_of_runs_which_reach_one_f(monkeypatch, tmp_path):
+    """Of the choices of threads the faster stands in the table; who is not there has a dash."""
+    makers = {
+        solution.OURS: ours(),
+        "optax": with_optax(lambda: optax.sgd(1e-5)),  # never arrives
+        "SciPy/1": scipy_solver("L-BFGS-B"),
+        "SciPy/2": scipy_solver("L-BFGS-B", threads=2),
+    }
+    monkeypatch.setattr(solution, "makers", lambda: makers)
+    monkeypatch.setattr(
+        solution, "SMALL", [("Rosenbrock", lambda: solution.chained_rosenbrock(2), 200)]
+    )
+    results = solution.measure(report.Options(quick=True))
+    (row,) = results["races"]
+    ((level, outcome),) = row["levels"].items()
+    assert level == "1e-6"
+    assert outcome["target"] <= 1e-6 * 24.2 * 1.01  # f(x0), and f* is 0
+    assert set(outcome["seconds"]) == {solution.OURS, "SciPy/1", "SciPy/2"}
+    assert outcome["evals"]["optax"] is None
+    assert outcome["evals"]["SciPy/1"] == outcome["evals"]["SciPy/2"]
+    assert solution.best({"a/1": 2.0, "a/2": 1.0, "ab": 0.5}, "a") == 1.0
+    assert solution.best({}, "a") is None
+    assert _width(solution.tables({"races": [{**row, "name": "physics-informed"}]})) <= 80
+    for name, figure in solution.figures(results).items():
+        figure.savefig(tmp_path / f"{name}.png")
+    assert (tmp_path / "solution.png").is_file()
 
 
 def test_a_dense_step_is_timed_beside_its_floor(monkeypatch):

@@ -1,0 +1,176 @@
+"""Time to solution, which is what users feel: seconds to the same f, compilation apart.
+
+Each solver runs until f is within a share of the reduction of the least f that any of them found,
+and what is timed is the whole run, in the form that its users run: one compiled program, or a
+compiled objective that Python asks. All have 10 pairs; L-BFGS-π is called as it comes, so that up
+to 100 variables it keeps them all, which the others cannot. SciPy and PyTorch run with one thread
+and with one for each core, and the faster stands in the table.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from benchmarks import peers
+from benchmarks.batch_problems import rosenbrock
+from benchmarks.host_solvers import scipy_solver, torch_lbfgs
+from benchmarks.report import Options, table
+from benchmarks.solvers import Maker, Problem, jaxopt_lbfgs, optimistix_solver, ours, zoom
+from benchmarks.to_target import make_field, race_to
+from jax_lbfgs_pi.evaluation.figures import finish_axes
+from jax_lbfgs_pi.suite import get_problem
+
+MEMORY_SIZE = 10
+OURS = "L-BFGS-π"
+PEERS = ("optax", "jaxopt", "optimistix", "torch", "SciPy")
+LEVELS = (1e-3, 1e-6)
+
+
+def from_suite(name: str) -> Problem:
+    """The problem of this name."""
+    problem = get_problem(name)
+    return Problem(problem.loss, problem.x0, problem.data)
+
+
+def chained_rosenbrock(n: int) -> Problem:
+    """From the point that is usual: -1.2, 1, -1.2, ..."""
+    return Problem(rosenbrock, np.resize([-1.2, 1.0], n), None)
+
+
+Entry = tuple[str, Callable[[], Problem], int]
+"""Title, how to make it, and the budget in evaluations."""
+SMALL: tuple[Entry, ...] = (
+    ("logistic", lambda: from_suite("logistic-cancer-0"), 500),
+    ("Gaussian process", lambda: from_suite("gp-sine-0"), 500),
+    ("physics-informed", lambda: from_suite("pinn-burgers-0"), 1000),
+    ("matrix factors", lambda: from_suite("matrix-factorisation-0"), 500),
+    ("Rosenbrock 10", lambda: chained_rosenbrock(10), 500),
+)
+LARGE: tuple[Entry, ...] = (("Rosenbrock 10⁵", lambda: chained_rosenbrock(100_000), 500),)
+MNIST: tuple[Entry, ...] = (
+    ("MNIST (1, 20)", lambda: from_suite("mnist-1x20-0"), 500),
+    ("MNIST (2, 400)", lambda: from_suite("mnist-2x400-0"), 150),
+)
+
+
+def makers() -> dict[str, Maker]:
+    """Everyone who is installed; those with a choice of threads once for each."""
+    threads = sorted({1, peers.num_cores()})
+    out = {OURS: ours(), "optax": zoom(MEMORY_SIZE)}
+    if peers.load("jaxopt") is not None:
+        out["jaxopt"] = jaxopt_lbfgs(MEMORY_SIZE)
+    if peers.load("optimistix") is not None:
+        out["optimistix"] = optimistix_solver("LBFGS", history_length=MEMORY_SIZE)
+    for num in threads:
+        if peers.load("torch") is not None:
+            out[f"torch/{num}"] = torch_lbfgs(MEMORY_SIZE, threads=num)
+        out[f"SciPy/{num}"] = scipy_solver("L-BFGS-B", threads=num, maxcor=MEMORY_SIZE)
+    return out
+
+
+def race(title: str, problem: Problem, budget: int, levels: Any, seconds: float) -> dict[str, Any]:
+    """Everyone to each level: evaluations, seconds and their spread by name, None where missed."""
+    field = make_field(problem, makers(), budget=budget)
+    out: dict[str, Any] = {
+        "name": title,
+        "budget": budget,
+        "variables": sum(np.size(leaf) for leaf in jax.tree.leaves(problem.x0)),
+        "compile_seconds": field.compile_seconds,
+        "values": {name: float(value) for name, value in field.values.items()},
+        "levels": {},
+    }
+    for level in levels:
+        outcome = race_to(field, level, seconds=seconds, repetitions=3)
+        out["levels"][f"{level:.0e}".replace("e-0", "e-")] = {
+            "target": float(outcome.targets),
+            "evals": {
+                k: int(v.num_evals) if v.reached else None for k, v in outcome.solved.items()
+            },
+            **outcome.timing._asdict(),
+        }
+    return out
+
+
+def measure(options: Options) -> dict[str, Any]:
+    """Races on eight problems, on five when it must be quick."""
+    entries, notes = list(SMALL), peers.missing("jaxopt", "optimistix", "torch")
+    if not options.quick:
+        entries += LARGE
+    if not options.quick and os.environ.get("TFDS_DATA_DIR"):
+        entries += MNIST
+    elif not options.quick:
+        notes.append("The networks on MNIST are left out: set TFDS_DATA_DIR to where it is.")
+    levels, seconds = (LEVELS[1:], 0.5) if options.quick else (LEVELS, 10.0)
+    rows = [
+        race(title, make(), budget, levels, seconds)
+        for title, make, budget in options.track(entries, "solution")
+    ]
+    return {"races": rows, "notes": notes}
+
+
+def best(times: dict[str, float], peer: str) -> float | None:
+    """The seconds of a peer with the number of threads that suits it."""
+    mine = [seconds for name, seconds in times.items() if name.partition("/")[0] == peer]
+    return min(mine, default=None)
+
+
+def tables(results: dict[str, Any]) -> list[Table]:
+    """Milliseconds of ours and how many times as long the others take; evaluations; compiling."""
+    timed, evals, compiling = [], [], []
+    for row in results["races"]:
+        for level, outcome in row["levels"].items():
+            times, mine = outcome["seconds"], outcome["seconds"].get(OURS)
+            theirs = [best(times, peer) for peer in PEERS]
+            ratios = [None if t is None or mine is None else t / mine for t in theirs]
+            timed.append([row["name"], level, None if mine is None else 1e3 * mine, *ratios])
+            counts = {name: n for name, n in outcome["evals"].items() if n is not None}
+            evals.append([row["name"], level, *(best(counts, name) for name in (OURS, *PEERS))])
+        compiling.append(
+            [row["name"], *(best(row["compile_seconds"], name) for name in (OURS, *PEERS))]
+        )
+    title = f"solution: ms of L-BFGS-π to one f, times as long of others; m = {MEMORY_SIZE}"
+    counted = "solution: evaluations of f and its gradient"
+    return [
+        table(title, ["problem", "to", "ms", *PEERS], timed),
+        table(counted, ["problem", "to", "ours", *PEERS], evals),
+        table("solution: seconds of compilation", ["problem", "ours", *PEERS], compiling),
+    ]
+
+
+# Okabe & Ito's colours, and a marker that tells without them.
+_LOOKS = {
+    OURS: ("#D55E00", "o"), "optax": ("#000000", "s"), "jaxopt": ("#0072B2", "^"),
+    "optimistix": ("#009E73", "D"), "torch": ("#CC79A7", "v"), "SciPy": ("#E69F00", "X"),
+}  # fmt: skip
+
+
+def figures(results: dict[str, Any]) -> dict[str, Figure]:
+    """How many times as long as L-BFGS-π each takes, a row for each problem."""
+    rows = results["races"]
+    levels = list(rows[0]["levels"])
+    figure = Figure(figsize=(4.6 * len(levels) + 1.4, 0.45 * len(rows) + 1.6), layout="constrained")
+    grid = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
+    for axes, level in zip(grid, levels, strict=True):
+        for name, (colour, marker) in _LOOKS.items():
+            points = [
+                (seconds / row["levels"][level]["seconds"][OURS], i)
+                for i, row in enumerate(rows)
+                if OURS in row["levels"][level]["seconds"]
+                and (seconds := best(row["levels"][level]["seconds"], name)) is not None
+            ]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker, color=colour, label=name)
+        axes.set_xscale("log")
+        axes.axvline(1.0, color="#999999", linewidth=0.8, zorder=0)
+        finish_axes(axes, title=f"to {level} of the reduction",
+                    xlabel="seconds, as multiples of L-BFGS-π's")  # fmt: skip
+    grid[0].set_yticks(range(len(rows)), [row["name"] for row in rows])
+    grid[0].invert_yaxis()
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False)
+    return {"solution": figure}
