@@ -16,7 +16,16 @@ from jaxtyping import Array, Bool
 
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.loop_state import Best, Callback, LoopState, Progress, Trajectory
-from jax_lbfgs_pi.stopping import Limits, Point, Status, Stopping, begin_watch, gradient_norm, look
+from jax_lbfgs_pi.stopping import (
+    Limits,
+    Point,
+    Status,
+    Stopping,
+    Watch,
+    begin_watch,
+    gradient_norm,
+    look,
+)
 from jax_lbfgs_pi.trees import Params
 from jax_lbfgs_pi.unroll import step_size_of
 
@@ -102,6 +111,25 @@ def make_loop(
     def running(state: LoopState) -> Array:
         return linalg.any_shard(_any_of_the_batch(state.status == Status.RUNNING))
 
+    def conclude(
+        status: Array, stop: Array | None, watch: Watch, best: Best, here: Best, point: Point
+    ) -> tuple[Array, Watch, Best]:
+        """What the point means: the status, what the tests remember, and the best point."""
+        runs = status == Status.RUNNING
+        verdict, watch = look(stopping, limits, watch, point)
+        if stop is not None:
+            stopped = stop & (verdict == Status.RUNNING)
+            verdict = jnp.where(stopped, jnp.asarray(Status.STOPPED, jnp.int32), verdict)
+        status = jnp.where(runs, verdict, status)
+        lower = here.value < best.value
+        lower |= (here.value == best.value) & (here.grad_norm < best.grad_norm)
+        # What met the test is what is returned, be its f a rounding error above another's.
+        improved = (point.accepted & lower) | (point.num_iters == 0) | (status == Status.CONVERGED)
+        return status, watch, trees.where(runs & improved, here, best)
+
+    if not any(map(trees.is_traced, jax.tree.leaves(stopping))):
+        conclude = linalg.one_kernel(conclude)
+
     def body(state: LoopState) -> LoopState:
         k, runs = state.turn, state.status == Status.RUNNING
         value, aux, grads = evaluate(state.params, state.opt_state)
@@ -121,17 +149,9 @@ def make_loop(
             updates, opt_state = update()
             accepted = finite & _accepted(opt_state)
         point = Point(value, grad_norm, accepted, k, num_evals)
-        status, watch = look(stopping, limits, state.watch, point)
-        if callback is not None:
-            stop = _ask(callback, Progress(state.params, *point))
-            stopped = jnp.where(stop, jnp.asarray(Status.STOPPED, jnp.int32), status)
-            status = jnp.where(status == Status.RUNNING, stopped, status)
-        status = jnp.where(runs, status, state.status)
-
-        here, best = Best(state.params, value, grad_norm, aux), state.best
-        lower = (value < best.value) | ((value == best.value) & (grad_norm < best.grad_norm))
-        # What met the test is what is returned, be its f a rounding error above another's.
-        improved = (accepted & lower) | (k == 0) | (status == Status.CONVERGED)
+        stop = None if callback is None else _ask(callback, Progress(state.params, *point))
+        here = Best(state.params, value, grad_norm, aux)
+        status, watch, best = conclude(state.status, stop, state.watch, state.best, here, point)
         moves = status == Status.RUNNING
         if searched is not None:  # after the end, a line search would evaluate for nothing
             stay = (trees.zeros(state.params), state.opt_state)
@@ -146,7 +166,7 @@ def make_loop(
         return LoopState(
             params=trees.where(moves, moved, state.params),
             opt_state=opt_state,
-            best=trees.where(runs & improved, here, best),
+            best=best,
             turn=k + 1,
             num_iters=state.num_iters + moves.astype(jnp.int32),
             num_evals=num_evals,

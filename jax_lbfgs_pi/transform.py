@@ -2,12 +2,13 @@
 
 from typing import Any, SupportsIndex
 
+import jax
 import optax
 
 from jax_lbfgs_pi import linalg, trees, units
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.dense_history import Dense, Full
-from jax_lbfgs_pi.policy import AnyPolicy
+from jax_lbfgs_pi.policy import AnyPolicy, General, Rule, StepPolicy
 from jax_lbfgs_pi.pretrained import as_policy
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState, init_state
 from jax_lbfgs_pi.step import Lengths, limit, propose, take
@@ -88,6 +89,18 @@ def scale_by_lbfgs_pi(
         m = default_memory(params, guarded=guard is not None) if size is None else size
         return init_state(step_policy, params, m)
 
+    def step(grads: Params, state: Any, params: Params, value: Any) -> tuple[Params, Any]:
+        if guard is not None:
+            grads, value = units.enter(state, grads, value)
+        proposal = propose(step_policy, grads, state, params, value, guard)
+        t, memory = step_policy.step_size(proposal.seen, proposal.products, proposal.moved.memory)
+        updates, state = take(proposal, limit(lengths, proposal, t), memory)
+        return updates, state if guard is None else units.adapt(state)
+
+    constants = jax.tree.leaves((step_policy, lengths, guard))
+    if _is_ours(step_policy) and not any(map(trees.is_traced, constants)):
+        step = linalg.one_kernel(step)
+
     def update(
         updates: Params,
         state: Any,
@@ -104,12 +117,8 @@ def scale_by_lbfgs_pi(
             )
         trees.check_same_structure(updates, params, names=("grads", "params"))
         trees.check_same_structure(state.prev_params, params, names=("state", "params"))
-        if guard is not None:
-            updates, value = units.enter(state, updates, value)
-        proposal = propose(step_policy, updates, state, params, value, guard)
-        t, memory = step_policy.step_size(proposal.seen, proposal.products, proposal.moved.memory)
-        updates, state = take(proposal, limit(lengths, proposal, t), memory)
-        return updates, state if guard is None else units.adapt(state)
+        state = state._replace(grad_norm=None)  # all else is read
+        return step(updates, state, params, value)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -129,6 +138,11 @@ def default_memory(params: Params, *, guarded: bool) -> int | Full:
     if guarded and 4 <= n <= 100 and linalg.can_be_raveled(params):
         return Full()
     return 20 if n <= 10_000 else 10
+
+
+def _is_ours(policy: StepPolicy) -> bool:
+    """Whether a policy is known to do arithmetic alone; a user's may call whatever it likes."""
+    return isinstance(policy, Rule) or (isinstance(policy, General) and _is_ours(policy.base))
 
 
 def _as_memory_size(memory_size: MemorySize) -> int | Dense | Full | None:

@@ -6,6 +6,7 @@ step. What a compiler needs to be told, or in which form, stands here and nowher
 """
 
 from jax_lbfgs_pi.linalg.combinations import SHORT, matvec, weighted_sum
+from jax_lbfgs_pi.linalg.kernels import one_kernel
 from jax_lbfgs_pi.linalg.meshes import any_shard, total, vary_over, varying_axes
 from jax_lbfgs_pi.linalg.products import (
     AT_ONCE,
@@ -51,6 +52,7 @@ __all__ = [
     "max_norm",
     "nonzero",
     "norm",
+    "one_kernel",
     "positive",
     "ravel",
     "root",
