@@ -142,7 +142,7 @@ def default_memory(params: Params, *, guarded: bool) -> int | Full:
 
 def _is_ours(policy: StepPolicy) -> bool:
     """Whether a policy is known to do arithmetic alone; a user's may call whatever it likes."""
-    return isinstance(policy, Rule) or (isinstance(policy, General) and _is_ours(policy.base))
+    return type(policy) is Rule or (type(policy) is General and _is_ours(policy.base))
 
 
 def _as_memory_size(memory_size: MemorySize) -> int | Dense | Full | None:

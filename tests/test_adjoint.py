@@ -41,7 +41,7 @@ def weighted(values):
 
 @pytest.mark.parametrize(
     ("layer", "learn_limits"),
-    some_of(itertools.product(("implicit", "clip", "cvx"), (False, True)), quick=(5,)),
+    some_of(itertools.product(("implicit", "clip", "cvx"), (False, True)), quick=(3,)),
 )
 def test_equals_automatic_differentiation_of_the_unroll(layer, learn_limits):
     """Two unrolls, the second with the memory of the first; the ring buffer wraps several times."""
