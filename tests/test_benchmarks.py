@@ -208,7 +208,7 @@ def test_time_to_solution_is_that_of_runs_which_reach_one_f(monkeypatch, tmp_pat
         "SciPy/1": scipy_solver("L-BFGS-B"),
         "SciPy/2": scipy_solver("L-BFGS-B", threads=2),
     }
-    monkeypatch.setattr(solution, "makers", lambda: makers)
+    monkeypatch.setattr(solution, "makers", lambda memory_size: makers)
     monkeypatch.setattr(
         solution, "SMALL", [("Rosenbrock", lambda: solution.chained_rosenbrock(2), 200)]
     )

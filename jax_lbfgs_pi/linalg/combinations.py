@@ -46,9 +46,9 @@ _combination = jax.custom_batching.custom_vmap(_row_by_row)
 
 @_combination.def_vmap
 def _combination_vmap(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
-    del axis_size
     axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(in_batched))
-    return jax.vmap(_in_a_batch, axes)(*args), True
+    # Under derivatives of derivatives none of them may have an axis.
+    return jax.vmap(_in_a_batch, axes, axis_size=axis_size)(*args), True
 
 
 @weighted_sum.defjvp

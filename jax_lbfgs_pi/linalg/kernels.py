@@ -45,6 +45,9 @@ def one_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @alone.def_vmap
     def _(axis_size: int, in_batched: Any, *args: Any) -> tuple[Any, Any]:
+        if not any(jax.tree.leaves(in_batched)):
+            out = alone(*args)
+            return out, jax.tree.map(lambda _: False, out)
         axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(in_batched))
         out = jax.vmap(function, axes, axis_size=axis_size)(*args)
         return out, jax.tree.map(lambda _: True, out)
