@@ -25,6 +25,7 @@ from benchmarks.to_target import make_field, race_to
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.evaluation.figures import finish_axes
 from jax_lbfgs_pi.suite import get_problem
+from jax_lbfgs_pi.transform import default_memory
 
 OURS = "L-BFGS-π"
 PEERS = ("optax", "jaxopt", "optimistix", "torch", "SciPy")
@@ -82,12 +83,12 @@ def makers(memory_size: int) -> dict[str, Maker]:
 
 def race(title: str, problem: Problem, budget: int, levels: Any, seconds: float) -> dict[str, Any]:
     """Everyone to each level: evaluations, seconds and their spread by name, None where missed."""
-    n = trees.size(problem.x0)
-    field = make_field(problem, makers(20 if n <= 10_000 else 10), budget=budget)
+    pairs = default_memory(problem.x0, guarded=False)
+    field = make_field(problem, makers(pairs), budget=budget)
     out: dict[str, Any] = {
         "name": title,
         "budget": budget,
-        "variables": n,
+        "variables": trees.size(problem.x0),
         "compile_seconds": field.compile_seconds,
         "values": {name: float(value) for name, value in field.values.items()},
         "levels": {},

@@ -55,13 +55,14 @@ def maker_of(name):
 @pytest.mark.filterwarnings("ignore:JAXopt")
 def test_a_run_ends_where_f_is_at_the_target(name):
     """And not before: f at its point is what it says, below the target."""
-    solve = maker_of(name)(ALONE, 1000)  # optimistix.LBFGS needs 900
+    budget = 1000 if name == "optimistix LBFGS" else 300  # it needs 900
+    solve = maker_of(name)(ALONE, budget)
     for target in (1.0, 1e-8):
         run = solve(target)
         assert run.reached
         assert run.value <= target
         assert jnp.isclose(rosenbrock(run.params, 1.0), run.value, rtol=1e-10)
-    assert solve(1.0).num_evals < run.num_evals < 1000
+    assert solve(1.0).num_evals < run.num_evals < budget
 
 
 def test_evaluations_are_those_that_scipy_makes():
