@@ -44,12 +44,16 @@ class Claim(NamedTuple):
       papers: its number.
       artefact: which `lbfgs-pi reproduce` makes the records it rests on.
       find: from the folder of the reproduction to what these say; None if they are not there.
+      about: what it says of any optimizer, if it is one of several that differ in it alone.
+      against: that optimizer.
     """
 
     text: str
     papers: str
     artefact: str
     find: Callable[[Path], Finding | None]
+    about: str = ""
+    against: str = ""
 
 
 def verdict(estimate: Estimate, sign: int) -> str:
@@ -99,6 +103,8 @@ def _race(race: str, against: str, which: int, sign: int) -> list[Claim]:
             _signed(2 * w + t - 100) if cost == "seconds" else "–",
             "table1",
             find(cost),
+            f"({size}): first at {target} {more} often, {unit}",
+            against,
         )
         for cost, unit in (("seconds", "in seconds"), ("num_evals", "in evaluations"))
     ]
@@ -116,7 +122,8 @@ def _lower(
     what = {"min_value": "least f", "final_value": "final f"}[value]
     side = "lower" if sign > 0 else "higher"
     text = f"{race}: {what} of {policy} {side} than of {against}: median I_a"
-    return Claim(text, "above 0" if sign > 0 else "below 0", figure, find)
+    papers = "above 0" if sign > 0 else "below 0"
+    return Claim(text, papers, figure, find, f"{race}: {what} {side}, I_a", against)
 
 
 def _warm_start(race: str, tasks: str, figure: str) -> Claim:
@@ -141,7 +148,8 @@ def _convex(race: str, against: str) -> Claim:
         return found._replace(holds="yes" if found.holds == "open" else "no")
 
     text = f"{race} tasks: no difference from {against} at {target}, in evaluations: W - L in %"
-    return Claim(text, "none", "convex", find)
+    about = f"{race} tasks: no difference at {target}, in evaluations"
+    return Claim(text, "none", "convex", find, about, against)
 
 
 def _limit(out: Path) -> Finding | None:
@@ -184,6 +192,37 @@ CLAIMS: tuple[Claim, ...] = (
     *(_convex(race, name) for race in ("quadratic", "logistic") for name in _QUASI_NEWTON),
     *(_setting(optimizer) for optimizer in PAPERS_SETTINGS),
 )
+
+
+def by_optimizer(out: Path) -> Table:
+    """The claims that differ in the optimizer alone, a row for each."""
+    groups: dict[str, dict[str, Claim]] = {}
+    for claim in CLAIMS:
+        if claim.about:
+            groups.setdefault(claim.about, {})[claim.against] = claim
+    rows = []
+    for about, group in groups.items():
+        cells = [_cell(group[name], out) if name in group else "" for name in _ALL]
+        (command,) = {f"`{claim.artefact}`" for claim in group.values()}
+        rows.append([about, *cells, command])
+    return Table("Against each optimizer", ["L-BFGS-π", *_ALL, "reproduce"], rows)
+
+
+def _cell(claim: Claim, out: Path) -> str:
+    found = claim.find(out)
+    if found is None:
+        return "not run"
+    number, _, _ = found.ours.rpartition(", ")  # but for the number of tasks
+    papers = f" ({claim.papers})" if claim.papers[0] in "+-0" else ""
+    return f"**{found.holds}** {number}{papers}"
+
+
+def others(out: Path) -> Table:
+    """The claims that stand alone, as `claims_table` has them."""
+    alone = {claim.text for claim in CLAIMS if not claim.about}
+    table = claims_table(out)
+    rows = [row for row in table.rows if row[0] in alone]
+    return table._replace(title="The rest", rows=rows)
 
 
 def claims_table(out: Path) -> Table:

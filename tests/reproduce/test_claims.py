@@ -240,3 +240,21 @@ def test_a_claims_cell_shows_signs():
     assert claims._signed(0.0) == "0"
     assert claims._signed(INF) == "+∞"
     assert LEVEL == 0.95  # what the tables' headers say
+
+
+def test_the_claims_at_a_glance_are_those_of_the_table(tmp_path):
+    """Each claim once, in one of two tables, with the verdict that the long one has."""
+    rows = [make_row(t, PI, evals={"‖g‖<1e-5": 5.0}) for t in range(10)]
+    rows += [make_row(t, "L-BFGS-B", evals={"‖g‖<1e-5": 5.0}) for t in range(10)]
+    fill_race(tmp_path, "quadratic", rows)
+    matrix, rest = claims.by_optimizer(tmp_path), claims.others(tmp_path)
+    cells = [cell for row in matrix.rows for cell in row[1:-1] if cell]
+    assert len(cells) + len(rest.rows) == len(CLAIMS)
+    said = [cell for cell in cells if cell != "not run"]
+    assert said == ["**yes** 0 [0, 0]"]
+    (row,) = [row for row in matrix.rows if said[0] in row]
+    assert row[0].startswith("quadratic tasks: no difference")
+    assert matrix.header[row.index(said[0])] == "L-BFGS-B"
+    assert row[-1] == "`convex`"
+    table = {row[0]: row for row in claims_table(tmp_path).rows}
+    assert all(table[row[0]] == row for row in rest.rows)
