@@ -38,7 +38,7 @@ OPTIONS = {
     "default": {},
     "full": {"memory_size": "full"},
     "dense": {"memory_size": "dense"},
-    "paper's": {"policy": "mnist-limited"},
+    "paper's": {"policy": "paper-mnist"},
 }
 
 

@@ -56,7 +56,7 @@ def test_dtypes_are_kept_whatever_the_leaves(memory):
     assert {leaf.dtype.name for leaf in state[0].history} == {"float32", "int32"}
 
 
-@pytest.mark.parametrize("policy", [None, "general", "mnist-limited", "unit"])
+@pytest.mark.parametrize("policy", [None, "general", "paper-mnist", "unit"])
 @either
 def test_any_policy_solves_with_it(policy, memory):
     x0 = jnp.tile(jnp.array([-1.2, 1.0]), 3)

@@ -71,7 +71,7 @@ def each_damaged(path, count, read, same, errors=ERRORS):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("name", ["general", "mnist-limited"])
+@pytest.mark.parametrize("name", ["general", "paper-mnist"])
 def test_policies(tmp_path, name, count):
     policy = lp.load_policy(name)
     path = lp.save_policy(policy, tmp_path / "p")
@@ -84,7 +84,7 @@ def test_policies_whose_checksum_is_right(tmp_path, count):
     """Made on purpose: attributes and weights of no policy, with the checksum that they ask for."""
     rng, refused = np.random.default_rng(1), 0
     for i in range(count):
-        name = ["general", "mnist-limited", "rule"][i % 3]
+        name = ["general", "paper-mnist", "rule"][i % 3]
         source = lp.save_policy(lp.load_policy(name), tmp_path / f"{name}-{i % 3}")
         tensors = load_file(source)
         if tensors and rng.random() < 0.5:

@@ -97,7 +97,7 @@ def test_a_policy_may_be_traced_and_has_no_influence_on_the_minimum():
     assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize("policy", some_of([None, "rule", "mnist-limited"], quick=(1,)))
+@pytest.mark.parametrize("policy", some_of([None, "rule", "paper-mnist"], quick=(1,)))
 def test_an_unroll_past_convergence_has_the_derivative_of_the_minimum(policy):
     """60 steps, most of them on the minimum to the last bit: no 0 / 0, no rounding amplified."""
 

@@ -28,7 +28,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("policy", some_of([None, "mnist-limited"], quick=(0,)))
+@pytest.mark.parametrize("policy", some_of([None, "paper-mnist"], quick=(0,)))
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_at_any_step_is_taken_back(name, policy):
     """At each of the steps 1 to 39, in one batch: at the end all are at the minimum."""

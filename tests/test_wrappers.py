@@ -31,10 +31,8 @@ WRAPPED = {
     "inject_hyperparams, max_step": lambda: inject(lp.lbfgs_pi)(max_step=0.5),
     "inject_hyperparams, memory": lambda: static(lp.lbfgs_pi)(memory_size=7),
     "inject_hyperparams, guard": lambda: inject(lp.lbfgs_pi)(guard=lp.Guard(decrease=1e-3)),
-    "inject_hyperparams, name": lambda: inject(lp.lbfgs_pi)(policy="mnist-limited"),
-    "inject_hyperparams, policy": lambda: static(lp.lbfgs_pi)(
-        policy=lp.load_policy("mnist-limited")
-    ),
+    "inject_hyperparams, name": lambda: inject(lp.lbfgs_pi)(policy="paper-mnist"),
+    "inject_hyperparams, policy": lambda: static(lp.lbfgs_pi)(policy=lp.load_policy("paper-mnist")),
     "multi_transform": lambda: optax.multi_transform(
         {"q": lp.lbfgs_pi(), "s": optax.sgd(0.3)}, {"a": "q", "b": "s"}
     ),
@@ -96,7 +94,7 @@ def test_what_cannot_be_injected_says_what_to_do():
     with pytest.raises(ValueError, match=r"memory_size must be known.*static_args"):
         jax.jit(inject(lp.lbfgs_pi)(memory_size=7).init)(START)
     with pytest.raises(TypeError, match="InnerProducts"):  # a schedule, for what optax knows
-        inject(lp.lbfgs_pi)(policy=lp.load_policy("mnist-limited")).init(START)
+        inject(lp.lbfgs_pi)(policy=lp.load_policy("paper-mnist")).init(START)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
@@ -240,14 +238,14 @@ def test_minimize_can_be_compiled_with_static_and_traced_options():
     options = ("max_iters", "memory_size", "has_aux")
     solve = jax.jit(lp.minimize, static_argnums=0, static_argnames=options)
     assert solve(bowl, jnp.zeros(3), max_iters=40, memory_size=3, tol=1e-3).value < 1e-5
-    policy = lp.load_policy("mnist-limited")
+    policy = lp.load_policy("paper-mnist")
     assert solve(bowl, jnp.zeros(3), policy=policy).value < 1e-5
     by_policy = jax.jit(lp.minimize, static_argnums=0, static_argnames="policy")
     for static_policy in (policy, lp.load_policy("general"), lp.Rule(), "rule", None):
         assert by_policy(bowl, jnp.zeros(3), policy=static_policy).value < 1e-5
 
 
-@pytest.mark.parametrize("name", ["mnist-limited", "general", "rule"])
+@pytest.mark.parametrize("name", ["paper-mnist", "general", "rule"])
 def test_policies_are_hashable_and_comparable(name):
     policy, same = lp.load_policy(name), lp.load_policy(name)
     assert policy == same

@@ -15,7 +15,7 @@ from jax_lbfgs_pi.bench.kanzow_steck import kanzow_steck
 from jax_lbfgs_pi.pretrained import DEFAULT, policy_digest
 
 FAVOURITE = "L-BFGS-π"
-NAMED_POLICIES = ("paper-mnist", "mnist-limited-seed1")
+NAMED_POLICIES = ("paper-mnist",)
 SCIPY_MEMORIES = (5, 10, 20)
 SCIPY_BFGS = "SciPy BFGS"
 """Takes part where it is named: most problems of the suite are too large for it."""

@@ -11,6 +11,7 @@ from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.baselines import Competitor, baselines, policy_competitor
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import DEFAULT, Saved, load_policy
+from jax_lbfgs_pi.reproduce import policies
 from jax_lbfgs_pi.reproduce.grids import TUNED, tuned_competitors
 from jax_lbfgs_pi.reproduce.trainings import TRAININGS, policy_path
 from jax_lbfgs_pi.tasks.base import TaskSet
@@ -31,8 +32,8 @@ class Race:
     Attributes:
       name: of its folder.
       dataset: what the tasks are made of.
-      policies: shipped policies, or training runs of the reproduction, by the names they race
-        under; those of `IN_FULL` run every task.
+      policies: shipped policies, those of `reproduce.policies`, or training runs of the
+        reproduction, by the names they race under; those of `IN_FULL` run every task.
       against: the competitors that run every task.
       beside: those that run the first `num_beside` tasks, as the other policies do: all would take
         too long.
@@ -74,17 +75,17 @@ class Race:
         return min(num_tasks, self.sketch[0]), min(self.max_iters, self.sketch[1])
 
 
-_PI = {FAVOURITE: "paper-mnist"}
+_PI = {FAVOURITE: policies.LETTER}
 LIMITED = f"{FAVOURITE}, limited"
 LIMITED_1 = f"{LIMITED}, seed 1"
 IN_FULL = (FAVOURITE, LIMITED, LIMITED_1)  # policies that run every task
 _TODAYS_PI = {f"{FAVOURITE}, {DEFAULT}": DEFAULT}  # with its safeguards, and the others' memory
-_BOTH = _PI | {LIMITED: "mnist-limited"}  # the same training, with a limit on θ's gradient
+_BOTH = _PI | {LIMITED: policies.LIMITED}  # the same training, with a limit on θ's gradient
 _LUCK = {  # the same training with other luck
-    f"{FAVOURITE}, seed 1": "paper-mnist-seed1",
-    f"{FAVOURITE}, seed 2": "paper-mnist-seed2",
-    f"{FAVOURITE}, 5 epochs": "paper-mnist-5",
-    LIMITED_1: "mnist-limited-seed1",
+    f"{FAVOURITE}, seed 1": policies.LETTER_SEEDS[1],
+    f"{FAVOURITE}, seed 2": policies.LETTER_SEEDS[2],
+    f"{FAVOURITE}, 5 epochs": policies.LETTER_5_EPOCHS,
+    LIMITED_1: "paper-mnist",
 }
 
 RACES = {
@@ -140,10 +141,13 @@ def policies_of(race: Race, out: Path) -> dict[str, Saved]:
     Raises:
       ValueError: if a policy is not shipped, or its training has not been run.
     """
-    return {
-        name: load_policy(policy_path(out, policy) if policy in TRAININGS else policy)
-        for name, policy in race.policies.items()
-    }
+
+    def source(policy: str) -> str | Path:
+        if policy in policies.NAMES:
+            return policies.path_of(policy)
+        return policy_path(out, policy) if policy in TRAININGS else policy
+
+    return {name: load_policy(source(policy)) for name, policy in race.policies.items()}
 
 
 def competitors(race: Race, out: Path) -> dict[str, tuple[Competitor, int]]:

@@ -17,6 +17,7 @@ from jax_lbfgs_pi.files import claim
 from jax_lbfgs_pi.locks import alone
 from jax_lbfgs_pi.policy import Policy
 from jax_lbfgs_pi.pretrained import load_network, policy_digest, save_policy
+from jax_lbfgs_pi.reproduce import policies
 from jax_lbfgs_pi.tasks.suites import get_tasks
 from jax_lbfgs_pi.training import meta_train
 from jax_lbfgs_pi.training.config import MetaTrainConfig
@@ -33,7 +34,7 @@ class Training:
       dataset: what the tasks are made of.
       num_tasks: how many.
       batch_size: N, the images of a task.
-      start: the shipped policy that it goes on from; None for a new one.
+      start: the file of the policy that it goes on from; None for a new one.
       sketch: what is changed where `--tasks` asks for fewer than ten: the run's form.
     """
 
@@ -42,7 +43,7 @@ class Training:
     dataset: str = "mnist"
     num_tasks: int = 60
     batch_size: int = 1000
-    start: str | None = None
+    start: Path | None = None
     sketch: dict[str, int] = dataclasses.field(
         default_factory=lambda: {"num_epochs": 1, "unrolls_per_start": 2}
     )
@@ -61,7 +62,7 @@ def _cifar(name: str, clip_layer: str, **options: Any) -> Training:
         MetaTrainConfig(num_epochs=10, clip_layer=clip_layer),
         dataset="cifar10",
         num_tasks=10,
-        start="paper-mnist",
+        start=policies.path_of(policies.LETTER),
         # Convolutions in float64 are slow on a CPU.
         sketch={"num_epochs": 1, "unrolls_per_start": 1, "unroll_length": 2},
         **options,
