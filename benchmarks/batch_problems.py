@@ -218,15 +218,17 @@ def fewest_by_bisection(one: Solver, batch: Batch, most: int) -> int | None:
     return high
 
 
-OURS, DENSE, OPTAX, OPTIMISTIX = "L-BFGS-π", "L-BFGS-π, dense", "optax.lbfgs", "optimistix.BFGS"
+OURS, OPTAX, OPTIMISTIX = "L-BFGS-π", "optax.lbfgs", "optimistix.BFGS"
+MATRICES = {f"{OURS}, {memory_size}": memory_size for memory_size in ("full", "dense")}
+"""Ours with n² or 2 n² numbers, for n of 5 to 20 no more than a few pairs have."""
 SOLVERS: dict[str, Solver] = {
     OURS: ours_one,
-    DENSE: partial(ours_one, memory_size="dense"),
+    **{name: partial(ours_one, memory_size=size) for name, size in MATRICES.items()},
     OPTAX: optax_one,
 }
 FEWEST_ITERATIONS: dict[str, Callable[[Batch, int], int | None]] = {
     OURS: our_fewest_iterations,
-    DENSE: partial(our_fewest_iterations, memory_size="dense"),
+    **{name: partial(our_fewest_iterations, memory_size=m) for name, m in MATRICES.items()},
     OPTAX: partial(fewest_by_bisection, optax_one),
 }
 if peers.load("optimistix") is not None:

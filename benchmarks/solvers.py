@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import jax_lbfgs_pi as lp
@@ -168,10 +169,13 @@ def _compiled(one: Callable[..., Solved], problem: Problem) -> Solver:
     x0, data = jax.device_put(jax.tree.map(jnp.asarray, (problem.x0, problem.data)))
     shape = () if problem.share is None else jax.tree.leaves(x0)[0].shape[:1]
     run = one if problem.share is None else jax.vmap(one)
-    compiled = jax.jit(run).lower(x0, data, jnp.zeros(shape)).compile()
+    none = jnp.zeros(shape)
+    compiled = jax.jit(run)
+    jax.block_until_ready(compiled(x0, data, none + jnp.inf))  # reached at once
 
     def solve(target: Any) -> Solved:
-        target = jnp.broadcast_to(jnp.asarray(target, float), shape)
+        # In NumPy, as an operation of JAX by itself takes as long as all of a small problem.
+        target = np.broadcast_to(np.asarray(target, none.dtype), shape)
         return jax.block_until_ready(compiled(x0, data, target))
 
     return solve
