@@ -8,9 +8,12 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax_lbfgs_pi as lp
+from benchmarks import solution
 from benchmarks.report import cell
+from examples.__main__ import NAMES as EXAMPLES
 from examples.__main__ import RESULTS as OF_EXAMPLES
 from examples.beside import HEADER
 from jax_lbfgs_pi.files import write_atomically
@@ -22,6 +25,8 @@ from jax_lbfgs_pi.reproduce.tables import Table, markdown
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "reproduction"
+OF_BENCHMARKS = ROOT / "benchmarks" / "results" / "cpu.json"
+PEERS = ("jax", "optax", "scipy", "jaxopt", "optimistix", "torch")
 FOR_ANY_PROBLEM = ("general", "rule")
 
 
@@ -46,23 +51,32 @@ def cards() -> str:
     )
 
 
-def measured() -> list[str]:
-    """The examples whose races have been run."""
-    return list(json.loads(OF_EXAMPLES.read_text()))
-
-
 def example(name: str) -> str:
     """The races of an example, and where and when they were run."""
-    result = json.loads(OF_EXAMPLES.read_text())[name]
+    result = json.loads(OF_EXAMPLES.read_text()).get(name)
+    if result is None:
+        return f"Not measured yet: `python -m examples {name}`.\n"
     tables = [
         Table(title, list(HEADER), [[cell(value) for value in row] for row in rows])
         for title, rows in result["tables"].items()
     ]
-    made, versions = result["provenance"], result["provenance"]["versions"]
-    packages = ("jax", "optax", "scipy", "jaxopt")
+    return "\n".join(map(markdown, tables)) + _origin(result["provenance"], PEERS[:4])
+
+
+def time_to_solution() -> str:
+    """Seconds, evaluations and compilation of the benchmark's part of that name."""
+    result = json.loads(OF_BENCHMARKS.read_text())["solution"]
+    tables = [
+        Table(title, header, [[cell(value) for value in row] for row in rows])
+        for title, header, rows in solution.table_rows(result)
+    ]
+    return "\n".join(map(markdown, tables)) + _origin(result["provenance"], PEERS)
+
+
+def _origin(made: dict[str, Any], packages: tuple[str, ...]) -> str:
+    versions = made["versions"]
     known = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
-    about = f"`{made['command']}`, {made['cores']} shared cores, {known}, {made['date'][:10]}."
-    return "\n".join(map(markdown, tables)) + f"\n{about}\n"
+    return f"\n`{made['command']}`, {made['cores']} shared cores, {known}, {made['date'][:10]}.\n"
 
 
 def _in_markdown(tables_of: Callable[[], list[Table]]) -> Callable[[], str]:
@@ -72,7 +86,8 @@ def _in_markdown(tables_of: Callable[[], list[Table]]) -> Callable[[], str]:
 BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     ("docs/mnist.md", "results"): _in_markdown(results),
     ("docs/policies.md", "cards"): cards,
-    **{("docs/examples.md", name): partial(example, name) for name in measured()},
+    **{("docs/examples.md", name): partial(example, name) for name in EXAMPLES},
+    ("docs/speed.md", "solution"): time_to_solution,
     ("REPRODUCTION.md", "limited"): _in_markdown(limited),
     ("REPRODUCTION.md", "coverage"): _in_markdown(lambda: [overview.coverage(SHIPPED)]),
     ("REPRODUCTION.md", "claims"): _in_markdown(lambda: [by_optimizer(SHIPPED), others(SHIPPED)]),
