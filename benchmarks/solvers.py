@@ -169,13 +169,12 @@ def _compiled(one: Callable[..., Solved], problem: Problem) -> Solver:
     x0, data = jax.device_put(jax.tree.map(jnp.asarray, (problem.x0, problem.data)))
     shape = () if problem.share is None else jax.tree.leaves(x0)[0].shape[:1]
     run = one if problem.share is None else jax.vmap(one)
-    none = jnp.zeros(shape)
-    compiled = jax.jit(run)
-    jax.block_until_ready(compiled(x0, data, none + jnp.inf))  # reached at once
+    compiled, at_once = jax.jit(run), jnp.full(shape, jnp.inf)
+    jax.block_until_ready(compiled(x0, data, at_once))
 
     def solve(target: Any) -> Solved:
         # In NumPy, as an operation of JAX by itself takes as long as all of a small problem.
-        target = np.broadcast_to(np.asarray(target, none.dtype), shape)
+        target = np.broadcast_to(np.asarray(target, at_once.dtype), shape)
         return jax.block_until_ready(compiled(x0, data, target))
 
     return solve

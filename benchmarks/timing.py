@@ -72,6 +72,11 @@ class Stateful:
         return self.state, out
 
 
+def calls_for(seconds: float) -> int:
+    """How many calls of this length make one repetition."""
+    return min(max(1, math.ceil(SHORTEST / max(seconds, 1e-6))), 1000)
+
+
 def compare(
     candidates: Mapping[str, Candidate | Callable[[], Any]],
     *,
@@ -107,7 +112,7 @@ def compare(
         for _ in range(warm_up):
             seconds = repetition(name)
         if candidate.calls is None and warm_up:
-            calls[name] = min(max(1, math.ceil(SHORTEST / max(seconds, 1e-6))), 1000)
+            calls[name] = calls_for(seconds)
 
     seconds = {name: [] for name in named}
     gc.collect()

@@ -26,7 +26,7 @@ from jax_lbfgs_pi.reproduce.tables import Table, markdown
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "reproduction"
 OF_BENCHMARKS = ROOT / "benchmarks" / "results" / "cpu.json"
-PEERS = ("jax", "optax", "scipy", "jaxopt", "optimistix", "torch")
+PEERS = ("jax", "optax", "scipy", "jaxopt")
 FOR_ANY_PROBLEM = ("general", "rule")
 
 
@@ -60,7 +60,7 @@ def example(name: str) -> str:
         Table(title, list(HEADER), [[cell(value) for value in row] for row in rows])
         for title, rows in result["tables"].items()
     ]
-    return "\n".join(map(markdown, tables)) + _origin(result["provenance"], PEERS[:4])
+    return "\n".join(map(markdown, tables)) + _origin(result["provenance"], PEERS)
 
 
 def time_to_solution() -> str:
@@ -70,7 +70,8 @@ def time_to_solution() -> str:
         Table(title, header, [[cell(value) for value in row] for row in rows])
         for title, header, rows in solution.table_rows(result)
     ]
-    return "\n".join(map(markdown, tables)) + _origin(result["provenance"], PEERS)
+    packages = (*PEERS, "optimistix", "torch")
+    return "\n".join(map(markdown, tables)) + _origin(result["provenance"], packages)
 
 
 def _origin(made: dict[str, Any], packages: tuple[str, ...]) -> str:

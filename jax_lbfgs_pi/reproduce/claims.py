@@ -5,7 +5,7 @@ interval of the number lies on the claimed side, fails if it lies on the other, 
 where there are too few tasks for such an interval to mean anything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -219,18 +219,19 @@ def _cell(claim: Claim, out: Path) -> str:
 
 def others(out: Path) -> Table:
     """The claims that stand alone, as `claims_table` has them."""
-    alone = {claim.text for claim in CLAIMS if not claim.about}
-    table = claims_table(out)
-    rows = [row for row in table.rows if row[0] in alone]
-    return table._replace(title="The rest", rows=rows)
+    return _table("The rest", [claim for claim in CLAIMS if not claim.about], out)
 
 
 def claims_table(out: Path) -> Table:
     """All claims, with what the records of a reproduction say of them."""
+    return _table("The paper's claims", CLAIMS, out)
+
+
+def _table(title: str, claims: Iterable[Claim], out: Path) -> Table:
     rows = []
-    for claim in CLAIMS:
+    for claim in claims:
         found = claim.find(out) or Finding("–", "not run")
         command = f"`lbfgs-pi reproduce {claim.artefact}`"
         rows.append([claim.text, claim.papers, found.ours, found.holds, command])
     header = ["claim", "paper", "ours [95 %]", "holds", "command"]
-    return Table("The paper's claims", header, rows)
+    return Table(title, header, rows)
