@@ -11,15 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
-from threadpoolctl import threadpool_limits
 
 from benchmarks import peers
 from benchmarks.solvers import Maker, Problem, Solved, Solver
-
-Objective = Callable[[Any], tuple[float, Any]]
-"""Of a vector: f, a number, and its gradient, an array of JAX; ends the run by an exception."""
+from jax_lbfgs_pi.evaluation.host import Asked, Enough, run_scipy
 
 
 def scipy_solver(method: str, *, threads: int = 1, **options: Any) -> Maker:
@@ -31,19 +27,8 @@ def scipy_solver(method: str, *, threads: int = 1, **options: Any) -> Maker:
       **options: its own.
     """
 
-    def run(objective: Objective, start: np.ndarray, budget: int) -> None:
-        limits: dict[str, Any] = {"gtol": 0.0, "maxiter": budget + 1}
-        if method == "L-BFGS-B":
-            limits |= {"ftol": 0.0, "maxfun": 20 * budget + 20}
-
-        def in_double(x: np.ndarray) -> tuple[float, np.ndarray]:
-            value, grads = objective(x)
-            return value, np.asarray(grads, float)
-
-        with threadpool_limits(threads, user_api="blas"):
-            scipy.optimize.minimize(
-                in_double, start, jac=True, method=method, options={**limits, **options}
-            )
+    def run(objective: Asked, start: np.ndarray, budget: int) -> None:
+        run_scipy(objective, start, method=method, max_iters=budget + 1, threads=threads, **options)
 
     return _asking(run)
 
@@ -57,7 +42,7 @@ def torch_lbfgs(memory_size: int, *, threads: int = 1) -> Maker:
     """
     torch = peers.load("torch")
 
-    def run(objective: Objective, start: np.ndarray, budget: int) -> None:
+    def run(objective: Asked, start: np.ndarray, budget: int) -> None:
         torch.set_num_threads(threads)
         x = torch.tensor(start, requires_grad=True)
         solver = torch.optim.LBFGS(
@@ -75,11 +60,7 @@ def torch_lbfgs(memory_size: int, *, threads: int = 1) -> Maker:
     return _asking(run)
 
 
-class _Over(Exception):
-    """Leaves a solver that looks at f between iterations only."""
-
-
-def _asking(run: Callable[[Objective, np.ndarray, int], None]) -> Maker:
+def _asking(run: Callable[[Asked, np.ndarray, int], None]) -> Maker:
     def maker(problem: Problem, budget: int) -> Solver:
         alone = problem.share is None
         cases = [(problem.x0, problem.data)] if alone else _cases(problem)
@@ -93,23 +74,14 @@ def _asking(run: Callable[[Objective, np.ndarray, int], None]) -> Maker:
         )
 
         def one(start: np.ndarray, data: Any, target: float) -> tuple[np.ndarray, float, int]:
-            best, evals = (start, np.inf), 0
+            def evaluate(x: np.ndarray) -> tuple[Any, Any]:
+                return value_and_grad(jnp.asarray(x, flat.dtype), data)
 
-            def objective(x: np.ndarray) -> tuple[float, Any]:
-                nonlocal best, evals
-                if best[1] <= target or evals == budget:
-                    raise _Over
-                value, grads = value_and_grad(jnp.asarray(x, flat.dtype), data)
-                value, evals = float(value), evals + 1
-                if value < best[1]:
-                    best = (x.copy(), value)
-                    if value <= target:
-                        raise _Over
-                return value, jax.block_until_ready(grads)
-
-            with contextlib.suppress(_Over):
-                run(objective, start, budget)
-            return *best, evals
+            asked = Asked(evaluate, budget=budget, target=target)
+            with contextlib.suppress(Enough):
+                run(asked, start, budget)
+            best, value = asked.best
+            return start if best is None else best, value, asked.num_evals
 
         def solve(target: Any) -> Solved:
             targets, rows, there = np.broadcast_to(target, len(cases)), [], 0

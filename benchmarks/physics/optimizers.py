@@ -2,18 +2,19 @@
 
 import contextlib
 import time
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import numpy as np
 import optax
 import optimistix
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
 from threadpoolctl import threadpool_limits
 
 import jax_lbfgs_pi as lp
 from benchmarks.physics.zoom_broyden import minimize as zoom_broyden
+from jax_lbfgs_pi.evaluation.host import Asked, Enough, run_scipy
 from jax_lbfgs_pi.evaluation.race import compile_loop
 from jax_lbfgs_pi.loop import make_loop
 
@@ -62,47 +63,37 @@ def least_so_far(values):
     return np.minimum.accumulate(np.where(np.isfinite(values), values, np.inf))
 
 
-class _Spent(Exception):
-    pass
-
-
 def on_host(solve):
     """An optimizer in NumPy, every evaluation of which is recorded; one BLAS thread."""
 
     def run(loss, points, x0, max_evals):
         flat, back = ravel_pytree(x0)
-        evaluate = jax.jit(jax.value_and_grad(lambda v, points: loss(back(v), points)))
-        jax.block_until_ready(evaluate(flat, points))
-        values, clock, best = [], [], [np.inf, np.asarray(flat)]
+        evaluate_at = jax.jit(jax.value_and_grad(lambda v, points: loss(back(v), points)))
+        jax.block_until_ready(evaluate_at(flat, points))
+        values, clock = [], []
         began = time.perf_counter()
 
-        def value_and_grad(x):
-            if len(values) == max_evals:
-                raise _Spent
-            f, g = evaluate(x, points)
-            f, g = float(f), np.asarray(g)
-            values.append(f)
-            clock.append(time.perf_counter() - began)
-            if f < best[0]:
-                best[:] = f, np.array(x)
-            return f, g
+        def evaluate(x):
+            value, grads = evaluate_at(x, points)
+            return float(value), np.asarray(grads)
 
-        with threadpool_limits(1, "blas"), contextlib.suppress(_Spent):
-            solve(value_and_grad, np.asarray(flat))
+        def watch(x, value, grads):
+            values.append(value)
+            clock.append(time.perf_counter() - began)
+
+        asked = Asked(evaluate, budget=max_evals, watch=watch)
+        with threadpool_limits(1, "blas"), contextlib.suppress(Enough):
+            solve(asked, np.asarray(flat))
         evals = np.arange(1, len(values) + 1)
-        return Run(evals, least_so_far(np.array(values)), np.array(clock), best[1])
+        best = np.asarray(flat) if asked.best[0] is None else asked.best[0]
+        return Run(evals, least_so_far(np.array(values)), np.array(clock), best)
 
     return run
 
 
 def scipys(method, **options):
-    """A method of `scipy.optimize.minimize`, which must not stop before the budget is spent."""
-
-    def solve(value_and_grad, x0):
-        most = {"maxiter": 10**9, **options}
-        scipy.optimize.minimize(value_and_grad, x0, jac=True, method=method, options=most)
-
-    return solve
+    """A method of `scipy.optimize.minimize`, until the budget is spent."""
+    return on_host(partial(run_scipy, method=method, max_iters=10**6, **options))
 
 
 def optimistix_bfgs(loss, points, x0, max_evals):
@@ -133,8 +124,8 @@ OPTIMIZERS = {
     SEARCHED: on_host(zoom_broyden),
     "optax.lbfgs": in_jax(lambda: optax.lbfgs(memory_size=10)),
     "L-BFGS-π": in_jax(lambda: lp.lbfgs_pi(memory_size=10)),
-    "SciPy L-BFGS-B": on_host(scipys("L-BFGS-B", maxcor=10, maxfun=10**9, ftol=0.0, gtol=0.0)),
-    "SciPy BFGS": on_host(scipys("BFGS", gtol=0.0)),
+    "SciPy L-BFGS-B": scipys("L-BFGS-B", maxcor=10),
+    "SciPy BFGS": scipys("BFGS"),
     "optimistix BFGS": optimistix_bfgs,
 }
 """By name; all with 10 pairs but those with a matrix."""

@@ -1,6 +1,5 @@
 """One optimizer on one problem, up to a number of evaluations of f and its gradient."""
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -9,12 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
-from threadpoolctl import threadpool_limits
 
 from jax_lbfgs_pi.baselines import Competitor, ScipyCompetitor
 from jax_lbfgs_pi.bench.competitors import ScipyByEvaluation
+from jax_lbfgs_pi.evaluation.host import Asked, run_scipy
 from jax_lbfgs_pi.loop import make_loop
 from jax_lbfgs_pi.stopping import Status, Stopping
 from jax_lbfgs_pi.suite.problem import Problem
@@ -135,10 +133,6 @@ def _compile(
     return go
 
 
-class _BudgetSpent(Exception):
-    """Leaves SciPy, which looks at its own budget between iterations only."""
-
-
 def _compile_scipy(
     loss: Callable[[Any, Any], Any],
     competitor: ScipyByEvaluation,
@@ -152,27 +146,22 @@ def _compile_scipy(
         return loss(unravel(x), data)
 
     value_and_grad = jax.jit(jax.value_and_grad(flat_loss)).lower(flat, data).compile()
-    # SciPy's own tests of progress are off: it ends where its line search fails.
-    options: dict[str, Any] = {"gtol": 0.0, "maxiter": budget + 1}
-    method = "BFGS" if competitor.memory_size is None else "L-BFGS-B"
-    if method == "L-BFGS-B":
-        options |= {"maxcor": competitor.memory_size, "ftol": 0.0, "maxfun": 20 * budget + 20}
+    pairs = competitor.memory_size
+    method = "BFGS" if pairs is None else "L-BFGS-B"
+    options = {} if pairs is None else {"maxcor": pairs}
 
     def go(data: Any, x0: Any) -> tuple[dict[str, np.ndarray], int]:
         start = ravel_pytree(x0)[0]
         rows: list[tuple[float, float]] = []
 
-        def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-            if len(rows) == budget:
-                raise _BudgetSpent
-            value, grads = jax.device_get(value_and_grad(jnp.asarray(x, start.dtype), data))
-            rows.append((float(value), float(np.linalg.norm(grads))))
-            return rows[-1][0], np.asarray(grads, float)
+        def evaluate(x: np.ndarray) -> tuple[Any, Any]:
+            return jax.device_get(value_and_grad(jnp.asarray(x, start.dtype), data))
 
-        with contextlib.suppress(_BudgetSpent), threadpool_limits(1, user_api="blas"):
-            scipy.optimize.minimize(
-                objective, np.asarray(start, float), jac=True, method=method, options=options
-            )
+        def watch(x: np.ndarray, value: float, grads: np.ndarray) -> None:
+            rows.append((value, float(np.linalg.norm(grads))))
+
+        objective = Asked(evaluate, budget=budget, watch=watch)
+        run_scipy(objective, start, method=method, max_iters=budget + 1, **options)
         values, norms = np.array(rows).T
         arrays = {
             "num_evals": np.arange(1, len(rows) + 1), "value": values, "grad_norm": norms

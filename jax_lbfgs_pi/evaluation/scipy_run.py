@@ -7,10 +7,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import scipy.optimize
 from jax.flatten_util import ravel_pytree
-from threadpoolctl import threadpool_limits
 
+from jax_lbfgs_pi.evaluation.host import run_scipy
 from jax_lbfgs_pi.evaluation.run import Run
 from jax_lbfgs_pi.stopping import Status
 
@@ -58,7 +57,7 @@ def _run(
         trials.append((x.copy(), *trial))
         if num_evals == 1:
             rows.append((trial[0], trial[1], 1, trial[2]))
-        return float(value), np.asarray(grads, float)
+        return float(value), grads
 
     def on_iteration(intermediate_result: Any) -> None:
         x = intermediate_result.x
@@ -73,20 +72,14 @@ def _run(
     if rows[0][1] < tol or max_iters == 0:
         return _as_run(rows, tol)
     first = start
-    options = {
-        "maxcor": memory_size, "maxiter": max_iters, "maxfun": 20 * max_iters + 1,
-        "ftol": 0.0, "gtol": 0.0,
-    }  # fmt: skip
-    # Its products are too short for two threads, which take ten times as long.
-    with threadpool_limits(1, user_api="blas"):
-        scipy.optimize.minimize(
-            objective,
-            np.asarray(flat, float),
-            jac=True,
-            method="L-BFGS-B",
-            callback=on_iteration,
-            options=options,
-        )
+    run_scipy(
+        objective,
+        flat,
+        method="L-BFGS-B",
+        max_iters=max_iters,
+        callback=on_iteration,
+        maxcor=memory_size,
+    )
     return _as_run(rows, tol)
 
 
