@@ -12,7 +12,8 @@ from pathlib import Path
 import jax
 
 from benchmarks.report import provenance
-from benchmarks.to_target import rows
+from benchmarks.to_target import Outcome, rows
+from examples.beside import HEADER
 from jax_lbfgs_pi.files import write_atomically
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "examples.json"
@@ -27,7 +28,10 @@ def main():
     for name in parser.parse_args().names:
         about = provenance([]) | {"command": f"python -m examples {name}"}
         outcomes = importlib.import_module(f"examples.{name}").main()
-        tables = {title: rows(outcome) for title, outcome in outcomes.items()}
+        tables = {
+            title: [list(HEADER), *rows(outcome)] if isinstance(outcome, Outcome) else outcome
+            for title, outcome in outcomes.items()
+        }
         known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         known[name] = {"provenance": about, "tables": tables}
         write_atomically(RESULTS, json.dumps(known, indent=1))

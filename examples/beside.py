@@ -1,5 +1,6 @@
 """What the examples have in common: who is beside us, the table, the figure's place."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,14 @@ def race(
 ) -> dict[str, Outcome]:
     """Runs all to the same f, as `compare_to_target`, and prints the table; by its title."""
     outcome = compare_to_target(problem, makers, **options)
-    Console(width=80).print(table(title, HEADER, rows(outcome)))
+    show(title, HEADER, rows(outcome))
     return {title: outcome}
+
+
+def show(title: str, header: Sequence[str], lines: list[list[Any]]) -> dict[str, list[list[Any]]]:
+    """Prints a table; the header and its lines by the title."""
+    Console(width=80).print(table(title, header, lines))
+    return {title: [list(header), *lines]}
 
 
 def keep(figure: Any, name: str) -> None:

@@ -15,7 +15,6 @@ from benchmarks import solution
 from benchmarks.report import cell
 from examples.__main__ import NAMES as EXAMPLES
 from examples.__main__ import RESULTS as OF_EXAMPLES
-from examples.beside import HEADER
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import overview, tables
 from jax_lbfgs_pi.reproduce.artefacts import records_of
@@ -57,8 +56,8 @@ def example(name: str) -> str:
     if result is None:
         return f"Not measured yet: `python -m examples {name}`.\n"
     tables = [
-        Table(title, list(HEADER), [[cell(value) for value in row] for row in rows])
-        for title, rows in result["tables"].items()
+        Table(title, header, [[cell(value) for value in row] for row in rows])
+        for title, (header, *rows) in result["tables"].items()
     ]
     return "\n".join(map(markdown, tables)) + _origin(result["provenance"], PEERS)
 
