@@ -4,10 +4,10 @@ The self-scaled Broyden family (Al-Baali 1998), used for physics-informed networ
 Stefanou & Pons (2025) and Kiyani et al. (2025): with `b = sᵀBs / sᵀy`, `h = yᵀHy / sᵀy` and
 `v = s / sᵀy - Hy / yᵀHy`,
 
-    H₊ = (H - Hy yᵀH / yᵀHy + φ yᵀHy v vᵀ) / τ + s sᵀ / sᵀy,
+    H₊ = (H - Hy yᵀH / yᵀHy + φ yᵀHy v vᵀ) / τ + ω s sᵀ / sᵀy,
 
-where a policy answers τ and φ. τ = φ = 1 is BFGS. A step reads H twice and writes it once: for H g,
-and for H₊. H y is the change of H g, and no less exact than y, which is the change of g; the
+where a policy answers τ, φ and ω. All 1 it is BFGS. A step reads H twice and writes it once: for
+H g, and for H₊. H y is the change of H g, and no less exact than y, which is the change of g; the
 direction -H₊ g is a combination of vectors that are known by then.
 """
 
@@ -65,13 +65,15 @@ class Updating(NamedTuple):
         s, hy = jnp.where(stored, s, 0.0), jnp.where(stored, hy, 0.0)
         per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
         per_yhy = jnp.where(stored, 1.0 / jnp.where(stored, yhy, 1.0), 0.0)
-        tau, phi = (jnp.asarray(x, yhy.dtype) for x in (scaling.tau, scaling.phi))
+        tau, phi, omega = (
+            jnp.asarray(x, yhy.dtype) for x in (scaling.tau, scaling.phi, scaling.omega)
+        )
         scale = jnp.where(stored, 1.0 / tau, 1.0)
         v = per_sy * s - per_yhy * hy
         vg = per_sy * new.gs - per_yhy * ghy
         vg, ghy, gs = (jnp.where(stored, x, 0.0) for x in (vg, ghy, new.gs))
         c_hy, c_v = -scale * per_yhy, jnp.where(stored, scale * phi * yhy, 0.0)
-        way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (per_sy * gs) * s
+        way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (omega * per_sy * gs) * s
         way, wg, wy, lost = down_where_lost(way, scaling.gamma, (g, y), new, accepted)
         changes = stored & ~lost
         matrix = linalg.symmetric_update(
@@ -80,7 +82,7 @@ class Updating(NamedTuple):
             jnp.where(known, 0.0, jnp.where(changes, scale * gamma, 0.0)),
             *(
                 (jnp.where(changes, c, 0.0), vector)
-                for c, vector in ((c_hy, hy), (c_v, v), (per_sy, s))
+                for c, vector in ((c_hy, hy), (c_v, v), (omega * per_sy, s))
             ),
         )
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)

@@ -51,6 +51,7 @@ def two_loop_direction(grads: Params, history: History) -> Params:
     s_y = history.products.sy[order]
     valid = linalg.positive(s_y)
     rho = 1.0 / jnp.where(valid, s_y, 1.0)
+    omega = history.products.omega[order]
 
     def pair(slot: Array) -> tuple[Params, Params]:
         return tuple(jax.tree.map(lambda leaf: leaf[slot], tree) for tree in history[:2])
@@ -65,15 +66,15 @@ def two_loop_direction(grads: Params, history: History) -> Params:
         return add(-alpha, y, q), alpha
 
     def second_loop(r: Params, xs: tuple[Array, ...]) -> tuple[Params, None]:
-        slot, rho, valid, alpha = xs
+        slot, rho, valid, omega, alpha = xs
         s, y = pair(slot)
         beta = jnp.where(valid, rho * linalg.vdot(y, r), 0.0)
-        return add(alpha - beta, s, r), None
+        return add(omega * alpha - beta, s, r), None
 
     q, alphas = jax.lax.scan(first_loop, grads, (order, rho, valid), reverse=True)
     gamma = initial_scaling(history)
     r = jax.tree.map(lambda leaf: (gamma * leaf).astype(leaf.dtype), q)
-    r, _ = jax.lax.scan(second_loop, r, (order, rho, valid, alphas))
+    r, _ = jax.lax.scan(second_loop, r, (order, rho, valid, omega, alphas))
     return jax.tree.map(jnp.negative, r)
 
 
@@ -85,7 +86,7 @@ def gram_direction(grads: Params, history: History) -> Params:
     The recursion runs on the coefficients of d over [S, Y, g]: one pass over the history for its
     products with g, O(m²) arithmetic, one pass for the combination. With R the upper triangle of
     SᵀY in order of age (the compact form of Byrd, Nocedal & Schnabel 1994), the first loop solves
-    `R α = Sᵀg` and the second `Rᵀ c = D α - γ Yᵀ(g - Y α)`; then `d = -γ (g - Y α) - S c`.
+    `R α = Sᵀg` and the second `Rᵀ c = Ω D α - γ Yᵀ(g - Y α)`; then `d = -γ (g - Y α) - S c`.
 
     Args:
       grads: g, a pytree like the parameters.
@@ -115,7 +116,7 @@ def direction_coefficients(
       trusted: the slots of the pairs to be used, the newest ones; None for all. The trailing block
         of R⁻¹ is the inverse of the trailing block of R, so a mask is all that it takes.
     """
-    inverse, yy, sy = products
+    inverse, yy, sy, omega = products
     usable = linalg.positive(sy)
     if trusted is not None:
         usable &= trusted
@@ -124,7 +125,7 @@ def direction_coefficients(
     alpha = linalg.matvec(inverse, s_g)
     if trusted is not None:
         alpha = jnp.where(trusted, alpha, 0.0)
-    beta = sy * alpha - gamma * (y_g - linalg.matvec(yy, alpha))
+    beta = omega * sy * alpha - gamma * (y_g - linalg.matvec(yy, alpha))
     if trusted is not None:
         beta = jnp.where(trusted, beta, 0.0)
     c = linalg.matvec(inverse.T, beta)

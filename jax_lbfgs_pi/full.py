@@ -2,10 +2,11 @@
 
 BFGS's H is linear in the matrix γ I that it begins with: `H = γ M + R`, where
 
-    M₊ = Vᵀ M V,  R₊ = Vᵀ R V + s sᵀ / sᵀy,  V = I - y sᵀ / sᵀy,  and M = I, R = 0 without pairs.
+    M₊ = Vᵀ M V,  R₊ = Vᵀ R V + ω s sᵀ / sᵀy,  V = I - y sᵀ / sᵀy,  and M = I, R = 0 without pairs.
 
-So γ can be chosen anew at each step, as L-BFGS does: this is a window that never forgets. A step
-reads both matrices twice and writes them once.
+So γ can be chosen anew at each step, as L-BFGS does: this is a window that never forgets. ω is 1
+unless a policy answers another (see `Scaling`). A step reads both matrices twice and writes them
+once.
 """
 
 from typing import NamedTuple
@@ -22,7 +23,7 @@ from jax_lbfgs_pi.trial import Direction, Measured, down_where_lost, raveled, un
 
 
 class Change(NamedTuple):
-    """`A₊ = A - c u uᵀ + b v vᵀ` of one of the two matrices, but for R's `s sᵀ / sᵀy`.
+    """`A₊ = A - c u uᵀ + b v vᵀ` of one of the two matrices, but for R's `ω s sᵀ / sᵀy`.
 
     Attributes:
       u, v: A y, and s / sᵀy - A y / yᵀAy.
@@ -47,8 +48,9 @@ class Updating(NamedTuple):
       stored: whether there is a pair.
       start, rest: the changes of M and of R.
       per_sy: 1 / sᵀy; 0 where there is no pair.
+      slope: gᵀs / sᵀy, likewise.
       extremes: the new ones.
-      in_span: gᵀR₊g.
+      in_span: gᵀR₊g, were ω = 1.
     """
 
     history: FullHistory
@@ -60,6 +62,7 @@ class Updating(NamedTuple):
     start: Change
     rest: Change
     per_sy: Float[Array, ""]
+    slope: Float[Array, ""]
     extremes: Float[Array, "2"]
     in_span: Float[Array, ""]
 
@@ -74,8 +77,9 @@ class Updating(NamedTuple):
     def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
         """The direction -(γ M₊ + R₊) g; and the second pass, which writes both matrices."""
         del guarded
-        history, g, y, s, accepted, stored, start, rest, per_sy, extremes, _ = self
-        gamma = scaling.gamma.astype(g.dtype)
+        history, g, y, s, accepted, stored, start, rest, per_sy, slope, extremes, _ = self
+        gamma, omega = (jnp.asarray(a, g.dtype) for a in (scaling.gamma, scaling.omega))
+        rest = rest._replace(way=rest.way + (omega * slope) * s)
         way = gamma * start.way + rest.way
         way, wg, wy, lost = down_where_lost(way, gamma, (g, y), new, accepted)
         keeps = jnp.where(lost, 0.0, 1.0).astype(g.dtype)
@@ -88,7 +92,7 @@ class Updating(NamedTuple):
             )
             for matrix, change, diagonal, more in (
                 (history.start, start, 1.0 - keeps, ()),
-                (history.rest, rest, jnp.zeros_like(keeps), ((per_sy, s),)),
+                (history.rest, rest, jnp.zeros_like(keeps), ((omega * per_sy, s),)),
             )
         )
         anew = jnp.where(lost, jnp.stack([g, jnp.zeros_like(g)]), jnp.stack([start.way, rest.way]))
@@ -147,14 +151,12 @@ class Reading(NamedTuple):
             for i in range(2)
         )
         slope = jnp.where(stored, per_sy * new.gs, 0.0)
-        rest = rest._replace(way=rest.way + slope * s)
         curvature = jnp.stack([new.yy * per_sy, new.sy / linalg.divisor(new.yy)])
         curvature = jnp.where(stored, curvature, 0.0)
         extremes = jnp.maximum(state.history.extremes, curvature)
-        in_span = linalg.vdot(rest.way, g)
-        return Updating(
-            state.history, g, y, s, accepted, stored, start, rest, per_sy, extremes, in_span
-        )
+        in_span = linalg.vdot(rest.way, g) + slope * new.gs
+        known = (start, rest, per_sy, slope, extremes, in_span)
+        return Updating(state.history, g, y, s, accepted, stored, *known)
 
 
 def _changed(

@@ -28,11 +28,13 @@ class Products(NamedTuple):
         the oldest has nothing but its diagonal in the column that is replaced.
       yy: YᵀY, shape `(m, m)`; 0 between a skipped pair and any other.
       sy: `s_iᵀy_i`, skipped or not, shape `(m,)`.
+      omega: ω of the pairs' secant equations, `H y = ω s` (see `Scaling`), shape `(m,)`.
     """
 
     inverse: Float[Array, "m m"]
     yy: Float[Array, "m m"]
     sy: Float[Array, " m"]
+    omega: Float[Array, " m"]
 
 
 class History(NamedTuple):
@@ -78,7 +80,10 @@ def init_history(params: Params, memory_size: int) -> History:
 def init_products(m: int, dtype: jnp.dtype) -> Products:
     """Those of m empty slots."""
     return Products(
-        inverse=jnp.eye(m, dtype=dtype), yy=jnp.zeros((m, m), dtype), sy=jnp.zeros(m, dtype)
+        inverse=jnp.eye(m, dtype=dtype),
+        yy=jnp.zeros((m, m), dtype),
+        sy=jnp.zeros(m, dtype),
+        omega=jnp.ones(m, dtype),
     )
 
 
@@ -181,7 +186,7 @@ def replace(
     with_y: Float[Array, "2 m"],
     sy: Float[Array, ""],
 ) -> Products:
-    """The products after a new pair (s, y) took the place of the oldest.
+    """The products after a new pair (s, y), with ω = 1, took the place of the oldest.
 
     Args:
       products: before that.
@@ -203,6 +208,7 @@ def replace(
             new_column, with_others[:, None], jnp.where(new_row, with_others[None], products.yy)
         ),
         sy=jnp.where(slot, with_y[0], products.sy),
+        omega=jnp.where(slot, 1.0, products.omega),
     )
 
 

@@ -26,11 +26,19 @@ from jax_lbfgs_pi.trial import Direction, Measured, pair_vectors
 
 
 class Window(NamedTuple):
-    """The history after the trial, and its products with g and y."""
+    """The history after the trial.
+
+    Attributes:
+      history: with the new pair, if there is one.
+      with_g: its products with g.
+      with_y: those with y.
+      slot: the mask of the new pair's slot.
+    """
 
     history: History
     with_g: Float[Array, "2 m"]
     with_y: Float[Array, "2 m"]
+    slot: Bool[Array, " m"]
 
     def facts(self) -> Facts:
         """What a policy may read of it."""
@@ -43,9 +51,13 @@ class Window(NamedTuple):
 
     def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
         """The second pass over the window."""
-        history, with_g, with_y = self
+        history, with_g, with_y, slot = self
+        products = history.products
+        omega = jnp.asarray(scaling.omega, products.omega.dtype)
+        products = products._replace(omega=jnp.where(slot, omega, products.omega))
+        history = history._replace(products=products)
         trusted = newest_mask(history, scaling.num_pairs)
-        coefficients = direction_coefficients(history.products, scaling.gamma, with_g, trusted)
+        coefficients = direction_coefficients(products, scaling.gamma, with_g, trusted)
         # They are linear in the coefficients, and as exact as d itself.
         dg = jnp.sum(coefficients.pairs * with_g) + coefficients.g * new.gg
         dy = jnp.sum(coefficients.pairs * with_y) + coefficients.g * new.gy
@@ -94,7 +106,7 @@ class Reading(NamedTuple):
         with_y = jnp.where(slot, jnp.stack([sy, new.yy])[:, None], with_y)
         with_g = jnp.where(slot, jnp.stack([new.gs, new.gy])[:, None], self.with_g)
         history = history._replace(products=replace(history.products, slot, with_y, sy))
-        return Window(history, with_g, with_y)
+        return Window(history, with_g, with_y, slot)
 
 
 def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:

@@ -3,20 +3,33 @@
 import numpy as np
 
 
-def dense_inverse_hessian(pairs: list[tuple[np.ndarray, np.ndarray]], n: int) -> np.ndarray:
-    """H after BFGS updates by the usable pairs, oldest first, from γI of the newest pair of all."""
+def dense_inverse_hessian(
+    pairs: list[tuple[np.ndarray, np.ndarray]], n: int, omegas: list[float] | None = None
+) -> np.ndarray:
+    """H after BFGS updates by the usable pairs, oldest first, from γI of the newest pair of all.
+
+    With `omegas` the secant equations are H y = ω s.
+    """
     gamma = 1.0
     if pairs:
         s, y = pairs[-1]
         gamma = abs(s @ y) / (y @ y) if y @ y > 0 else 1.0
     H, eye = gamma * np.eye(n), np.eye(n)
-    for s, y in pairs:
+    for (s, y), omega in zip(pairs, omegas or [1.0] * len(pairs), strict=True):
         if s @ y <= 0:
             continue
         rho = 1.0 / (s @ y)
         V = eye - rho * np.outer(y, s)
-        H = V.T @ H @ V + rho * np.outer(s, s)
+        H = V.T @ H @ V + omega * rho * np.outer(s, s)
     return H
+
+
+def omega(rise: float, start_slope: float, end_slope: float, power: float) -> float:
+    """The rule's: the cubic c through both slopes and c(1) - c(0) = rise has c'' where it ends."""
+    cubic = np.linalg.solve([[1, 1, 1], [0, 0, 1], [3, 2, 1]], [rise, start_slope, end_slope])
+    end = 6 * cubic[0] + 2 * cubic[1]
+    ratio = (end_slope - start_slope) / end if end > 0 else 1e3
+    return float(np.clip(ratio**power, 0.5, 1.5))
 
 
 def two_loop(

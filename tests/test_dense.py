@@ -38,7 +38,7 @@ def plain_answer(name, b, h, n):
     return tau, (1.0 - theta) / (1.0 + a * theta)
 
 
-def plain_update(name, H, s, y, rejections=0):
+def plain_update(name, H, s, y, rejections=0, omega=1.0):
     """H₊ by its formula; b from the inverse of H itself."""
     n, sy, Hy = len(s), s @ y, H @ y
     yHy = y @ Hy
@@ -46,13 +46,15 @@ def plain_update(name, H, s, y, rejections=0):
     tau, phi = plain_answer(name, b, yHy / sy, n)
     tau = max(tau, b**-0.5) if rejections else tau
     v = s / sy - Hy / yHy
-    return (H - np.outer(Hy, Hy) / yHy + phi * yHy * np.outer(v, v)) / tau + np.outer(s, s) / sy
+    kept = H - np.outer(Hy, Hy) / yHy + phi * yHy * np.outer(v, v)
+    return kept / tau + omega * np.outer(s, s) / sy
 
 
 @functools.cache
-def stepper(update, n, start="short"):
+def stepper(update, n, start="short", power=0.0):
     """A compiled step on a random quartic whose numbers are arguments."""
-    tx = lp.scale_by_lbfgs_pi(lp.Rule(update=update, start=start), memory_size="dense")
+    rule = lp.Rule(update=update, start=start, omega_power=power)
+    tx = lp.scale_by_lbfgs_pi(rule, memory_size="dense")
 
     @jax.jit
     def step(A, b, x, state):
@@ -61,13 +63,16 @@ def stepper(update, n, start="short"):
         )
         value, grads = jax.value_and_grad(f)(x)
         updates, state = tx.update(grads, state, x, value=value)
-        return x - updates, state, grads
+        return x - updates, state, grads, value
 
     return tx, step
 
 
-@pytest.mark.parametrize("update", some_of(NAMES, quick=(len(NAMES) - 1,)))
-def test_h_is_that_of_its_formula_on_random_sequences(update):
+CASES = [*((name, 0.0) for name in NAMES), (NAMES[-1], 1.0)]
+
+
+@pytest.mark.parametrize(("update", "power"), some_of(CASES, quick=(len(CASES) - 1,)))
+def test_h_is_that_of_its_formula_on_random_sequences(update, power):
     """A hundred runs of 12 steps: H from accepted pairs alone, in NumPy."""
     compared = 0
     for seed in range(100):
@@ -75,13 +80,13 @@ def test_h_is_that_of_its_formula_on_random_sequences(update):
         n = [2, 3, 6, 11][seed % 4]
         A = rng.normal(size=(n, n)) / n**0.5
         A, b = A @ A.T + 0.1 * np.eye(n), rng.normal(size=n)
-        tx, step = stepper(update, n)
+        tx, step = stepper(update, n, power=power)
         x = rng.normal(size=n)
         state, H, last, num, sizes = tx.init(jnp.asarray(x)), None, None, 0, []
         for _ in range(12):
             before, rejections = int(state.count), int(state.rejections)
             point = np.asarray(x)
-            x, state, g = step(A, b, x, state)
+            x, state, g, f = step(A, b, x, state)
             if int(state.count) == before:
                 continue  # rejected: as it was
             if last is not None:
@@ -93,7 +98,8 @@ def test_h_is_that_of_its_formula_on_random_sequences(update):
                 else:
                     H = s @ y / (y @ y) * np.eye(n) if H is None else H
                     sharp = (s @ np.linalg.solve(H, s)) * (y @ H @ y) / (s @ y) ** 2 > 1.1
-                    H = plain_update(update, H, s, y, rejections)
+                    omega = oracles.omega(float(f) - last[2], last[1] @ s, g @ s, power)
+                    H = plain_update(update, H, s, y, rejections, omega)
                     num = int(state.history.num_pairs)
                     found = np.asarray(state.history.matrix)
                     # H y is the change of H g, and so rounded as the H before them were.
@@ -105,10 +111,10 @@ def test_h_is_that_of_its_formula_on_random_sequences(update):
                         np.testing.assert_allclose(found, H, rtol=0, atol=exact * large)
                         compared += not rejections
                     exact = 1e-12 * large * np.linalg.norm(y)
-                    np.testing.assert_allclose(found @ y, s, rtol=0, atol=exact)
+                    np.testing.assert_allclose(found @ y, omega * s, rtol=0, atol=exact)
                     np.testing.assert_array_equal(found, found.T)
                     H = found
-            last = point, np.asarray(g)
+            last = point, np.asarray(g), float(f)
     assert compared > 300
 
 
@@ -121,7 +127,7 @@ def test_the_start_is_the_long_or_the_short_scaling():
         A, b = np.diag([1.0, 2.0, 3.0]), np.zeros(3)
         for _ in range(2):
             points.append(np.asarray(x))
-            x, state, g = step(A, b, x, state)
+            x, state, g, _ = step(A, b, x, state)
             points.append(np.asarray(g))
         s, y = points[2] - points[0], points[3] - points[1]
         H = plain_update("bfgs", expected(s, y) * np.eye(3), s, y)
@@ -213,13 +219,13 @@ def test_what_rounding_breaks_is_begun_anew():
     x = jnp.array([1.0, -2.0, 0.5])
     state = tx.init(x)
     for _ in range(4):
-        x, state, _ = step(A, b, x, state)
+        x, state, *_ = step(A, b, x, state)
     assert int(state.history.num_pairs) == 3
     state = state._replace(history=state.history._replace(matrix=-state.history.matrix))
-    new, state, g = step(A, b, x, state)
+    new, state, g, _ = step(A, b, x, state)
     assert int(state.history.num_pairs) == 1
     assert (new - x) @ g < 0
     assert np.linalg.eigvalsh(state.history.matrix).min() > 0
     for _ in range(25):
-        x, (new, state, g) = new, step(A, b, new, state)
+        x, (new, state, g, _) = new, step(A, b, new, state)
     assert np.linalg.norm(g) < 1e-6

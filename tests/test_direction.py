@@ -61,6 +61,27 @@ def test_equals_dense_bfgs_on_random_histories(direction, name):
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS, ids=["two_loop", "gram"])
+def test_other_secant_equations(direction):
+    """H y = ω s of the newest pair, and the same as dense H for any ω of the others."""
+    rng, wrapped = np.random.default_rng(3), 0
+    for _ in range(30):
+        m, num_pairs = int(rng.integers(1, 7)), int(rng.integers(1, 12))
+        history, pairs, g, grads = random_case(rng, TEMPLATES["vector"], m, num_pairs)
+        omegas = 10.0 ** rng.uniform(-1, 1, size=m)
+        history = history._replace(products=history.products._replace(omega=jnp.array(omegas)))
+        slots = [(num_pairs - len(pairs) + i) % m for i in range(len(pairs))]
+        used = [float(omegas[slot]) for slot in slots]
+        H = oracles.dense_inverse_hessian(pairs, g.size, used)
+        np.testing.assert_allclose(direction(grads, history), -H @ g, rtol=1e-9, atol=1e-9)
+        s, y = pairs[-1]
+        if s @ y > 0:
+            back = direction(jnp.array(y), history)
+            np.testing.assert_allclose(back, -used[-1] * s, rtol=1e-8, atol=1e-9)
+        wrapped += num_pairs > m
+    assert wrapped > 0
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS, ids=["two_loop", "gram"])
 def test_unusable_pairs_never_enter(direction):
     """Only γ may depend on a pair with sᵀy <= 0: replace it by another of the same γ."""
     rng = np.random.default_rng(1)

@@ -24,9 +24,10 @@ def numbers(seed, n):
 
 @functools.cache
 def run(n, memory_size, guarded, with_value):
-    """25 steps of the rule: f, and H's γ is chosen anew at each."""
+    """25 steps of the rule: f, and H's γ is chosen anew at each; and ω, where values are told."""
     guard = lp.Guard() if guarded else None
-    tx = lp.lbfgs_pi("rule" if guarded else "unit", memory_size=memory_size, guard=guard)
+    policy = lp.Rule(omega_power=0.5) if guarded else "unit"
+    tx = lp.lbfgs_pi(policy, memory_size=memory_size, guard=guard)
 
     @jax.jit
     def curve(A, b, x):
@@ -60,16 +61,16 @@ def test_it_is_a_window_with_room_for_all(n, guarded, with_value):
     assert compared > 80
 
 
-@pytest.mark.parametrize("n", [2, 6])
-def test_both_matrices_are_those_of_their_formulas(n):
-    """M = Vᵀ M V and R = Vᵀ R V + s sᵀ / sᵀy of the accepted pairs, in NumPy."""
-    tx = lp.scale_by_lbfgs_pi("rule", memory_size="full")
+@pytest.mark.parametrize(("n", "power"), [(2, 0.0), (6, 0.0), (6, 1.0)])
+def test_both_matrices_are_those_of_their_formulas(n, power):
+    """M = Vᵀ M V and R = Vᵀ R V + ω s sᵀ / sᵀy of the accepted pairs, in NumPy."""
+    tx = lp.scale_by_lbfgs_pi(lp.Rule(omega_power=power), memory_size="full")
 
     @jax.jit
     def step(A, b, x, state):
         value, grads = jax.value_and_grad(quartic)(x, A, b)
         updates, state = tx.update(grads, state, x, value=value)
-        return x - updates, state, grads
+        return x - updates, state, grads, value
 
     compared = 0
     for seed in range(50):
@@ -77,7 +78,7 @@ def test_both_matrices_are_those_of_their_formulas(n):
         state, last, M, R = tx.init(jnp.asarray(x)), None, np.eye(n), np.zeros((n, n))
         for _ in range(12):
             before, pairs, point = int(state.count), int(state.history.num_pairs), np.asarray(x)
-            x, state, g = step(A, b, x, state)
+            x, state, g, f = step(A, b, x, state)
             if int(state.count) == before:
                 continue
             if last is not None and int(state.history.num_pairs) > pairs:
@@ -85,7 +86,8 @@ def test_both_matrices_are_those_of_their_formulas(n):
                 if np.linalg.norm(s) < 1e-3 * np.linalg.norm(point):
                     break
                 V = np.eye(n) - np.outer(y, s) / (s @ y)
-                M, R = V.T @ M @ V, V.T @ R @ V + np.outer(s, s) / (s @ y)
+                omega = oracles.omega(float(f) - last[2], last[1] @ s, g @ s, power)
+                M, R = V.T @ M @ V, V.T @ R @ V + omega * np.outer(s, s) / (s @ y)
                 for found, expected in ((state.history.start, M), (state.history.rest, R)):
                     size = max(np.abs(expected).max(), np.abs(V).max() ** 2 * np.abs(found).max())
                     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * max(1.0, size))
@@ -95,7 +97,7 @@ def test_both_matrices_are_those_of_their_formulas(n):
                 size = np.abs(M).max() * np.abs(g).max() + np.abs(ways).max()
                 np.testing.assert_allclose(state.history.ways, ways, rtol=0, atol=1e-9 * size)
                 compared += 1
-            last = point, np.asarray(g)
+            last = point, np.asarray(g), float(f)
     assert compared > 200
 
 

@@ -97,3 +97,18 @@ def test_after_exact_steps_on_a_quadratic_nothing_is_left_in_the_span():
         short = history.in_span(window, history.pairs_vdot(window, matrix @ (x - 0.1 * s)))
         assert short > 1e-3 * g @ g
     assert max(shares) < 1e-12
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_the_curvature_ratio_is_that_of_a_cubic(value):
+    """Of c(t) = a t³ + b t² - t: mean curvature 3 a + 2 b from 0 to 1, at the end 6 a + 2 b."""
+    _, seen = run(3)
+    for a, b, expected in ((0.3, 1.0, 2.9 / 3.8), (-0.2, 1.0, 1.75), (-1.0, 2.0, 1e3)):
+        cubic = {"start_slope": -1.0, "end_slope": 3 * a + 2 * b - 1, "prev_value": value}
+        cubic |= {"value": value + a + b - 1, "has_values": True}
+        shown = seen[-1]._replace(**{name: jnp.asarray(x) for name, x in cubic.items()})
+        np.testing.assert_allclose(shown.curvature_ratio(), expected, rtol=1e-12)
+        unknown = shown._replace(has_values=jnp.asarray(False))
+        assert unknown.curvature_ratio() == 1.0
+        rounded = shown._replace(value=jnp.asarray(1e15), prev_value=jnp.asarray(1e15))
+        assert rounded.curvature_ratio() == 1.0

@@ -148,7 +148,7 @@ def _compile_scipy(
     value_and_grad = jax.jit(jax.value_and_grad(flat_loss)).lower(flat, data).compile()
     pairs = competitor.memory_size
     method = "BFGS" if pairs is None else "L-BFGS-B"
-    options = {} if pairs is None else {"maxcor": pairs}
+    options: dict[str, Any] = {} if pairs is None else {"maxcor": pairs}
 
     def go(data: Any, x0: Any) -> tuple[dict[str, np.ndarray], int]:
         start = ravel_pytree(x0)[0]

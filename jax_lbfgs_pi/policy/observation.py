@@ -163,6 +163,21 @@ class Observation(NamedTuple):
         """Whether H comes from a window of pairs; else it is a dense matrix."""
         return self.curvatures.size > 0
 
+    def curvature_ratio(self) -> Float[Array, ""]:
+        """The mean curvature along the last step over that at its end, from 1e-3 to 1e3.
+
+        At its end that of the cubic with these values and slopes at both ends; 1e3 where that bends
+        down there, 1 where values are unknown or as good as equal.
+        """
+        mean = self.end_slope - self.start_slope
+        rise = self.value - self.prev_value
+        end = 2.0 * self.start_slope + 4.0 * self.end_slope - 6.0 * rise
+        digits = 1e4 * jnp.finfo(mean.dtype).eps * jnp.abs(self.value)
+        known = self.has_values & linalg.positive(mean) & (mean > digits)
+        bends_up = linalg.positive(end)
+        ratio = jnp.where(bends_up, mean / jnp.where(bends_up, end, 1.0), 1e3)
+        return jnp.where(known, jnp.clip(ratio, 1e-3, 1e3), 1.0)
+
     def slope_ratio(self) -> Float[Array, ""]:
         """R = g_kᵀs / g_{k-1}ᵀs: 1 where f is linear, 0 after an exact step; 0 before the first."""
         moved = linalg.nonzero(self.start_slope)

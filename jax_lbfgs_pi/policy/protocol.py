@@ -18,12 +18,15 @@ class Scaling(NamedTuple):
       num_pairs: how many of the newest pairs to trust; all if it is m or more. Of a window alone.
       tau: τ, by which H is divided before the new pair comes in. Of a dense H alone.
       phi: φ, the member of Broyden's family: 1 is BFGS, 0 is DFP. Of a dense H alone.
+      omega: ω of the newest pair's secant equation, H₊ y = ω s, positive: 1 takes the mean
+        curvature along the step (Biggs 1971 takes that at its end).
     """
 
     gamma: Float[Array, ""]
     num_pairs: Float[Array, ""]
     tau: Any = 1.0
     phi: Any = 1.0
+    omega: Any = 1.0
 
 
 @runtime_checkable

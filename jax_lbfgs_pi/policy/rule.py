@@ -47,6 +47,9 @@ class Rule:
       num_pairs: how many of the newest pairs are trusted; None for all.
       update: of a dense H, by name: "self-scaled-broyden", "self-scaled-bfgs" or "bfgs".
       start: of a dense H, the γ that it begins with: "short" or "long".
+      omega_power: ω is the curvature's mean along the step over that at its end, to this power; 0
+        is 1, the usual secant equation (Biggs 1971 has 1).
+      omega_bounds: the least and the greatest ω.
     """
 
     cap: Any = 10.0
@@ -61,6 +64,8 @@ class Rule:
     num_pairs: Any = None
     update: str = struct.field(pytree_node=False, default="self-scaled-broyden")
     start: str = struct.field(pytree_node=False, default="short")
+    omega_power: Any = 0.0
+    omega_bounds: Any = (0.5, 1.5)
 
     reads_ds: ClassVar[bool] = False
 
@@ -95,11 +100,19 @@ class Rule:
         gamma = jnp.minimum(seen.long_scaling(), cap * short)
         most = seen.memory_size if self.num_pairs is None else self.num_pairs
         num_pairs = jnp.asarray(most, gamma.dtype)
+        omega = self._omega(seen)
         if seen.has_window():
-            return Scaling(gamma, num_pairs), RuleMemory(cap)
+            return Scaling(gamma, num_pairs, omega=omega), RuleMemory(cap)
         gamma = short if self.start == "short" else seen.long_scaling()
         tau, phi = self._scaled_update(seen, gamma)
-        return Scaling(gamma, num_pairs, tau, phi), RuleMemory(cap)
+        return Scaling(gamma, num_pairs, tau, phi, omega), RuleMemory(cap)
+
+    def _omega(self, seen: Observation) -> Array:
+        ratio = seen.curvature_ratio()
+        power, least, most = (
+            jnp.asarray(x, ratio.dtype) for x in (self.omega_power, *self.omega_bounds)
+        )
+        return jnp.clip(ratio**power, least, most)
 
     def _scaled_update(self, seen: Observation, gamma: Array) -> tuple[Array, Array]:
         """τ and φ; of the first pair H is γ I."""
