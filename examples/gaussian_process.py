@@ -115,8 +115,8 @@ def main(num_starts=32, num_train=100, seconds=20.0):
     keep(draw(result, mean, sd, test), "gaussian_process")
     problem = Problem(loss, x0, repeated(train, num_starts), share=1 / 8)
     makers = everyone(10)
-    title = f"{num_starts} starts, n = 12, an eighth of them to 1e-6 of the best"
-    options = {"budget": 100, "one_target": True, "seconds": seconds}
+    title = f"{num_starts} starts, n = 12, an eighth of them to 1e-5 of the best"
+    options = {"budget": 100, "level": 1e-5, "one_target": True, "seconds": seconds}
     return race(title, problem, makers, **options)
 
 

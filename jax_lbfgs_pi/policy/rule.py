@@ -49,7 +49,8 @@ class Rule:
       start: of a dense H, the γ that it begins with: "short" or "long".
       omega_power: ω is the curvature's mean along the step over that at its end, to this power; 0
         is 1, the usual secant equation (Biggs 1971 has 1).
-      omega_bounds: the least and the greatest ω.
+      least_omega: the least ω.
+      most_omega: the greatest ω.
     """
 
     cap: Any = 10.0
@@ -65,7 +66,8 @@ class Rule:
     update: str = struct.field(pytree_node=False, default="self-scaled-broyden")
     start: str = struct.field(pytree_node=False, default="short")
     omega_power: Any = 0.0
-    omega_bounds: Any = (0.5, 1.5)
+    least_omega: Any = 0.5
+    most_omega: Any = 1.5
 
     reads_ds: ClassVar[bool] = False
 
@@ -110,7 +112,8 @@ class Rule:
     def _omega(self, seen: Observation) -> Array:
         ratio = seen.curvature_ratio()
         power, least, most = (
-            jnp.asarray(x, ratio.dtype) for x in (self.omega_power, *self.omega_bounds)
+            jnp.asarray(x, ratio.dtype)
+            for x in (self.omega_power, self.least_omega, self.most_omega)
         )
         return jnp.clip(ratio**power, least, most)
 

@@ -1,0 +1,55 @@
+"""ω from values, by its power and bounds, on the development problems.
+
+python -m research.omega MEMORY [FEWEST [MOST]]: "full", "dense" or a number of pairs; variables.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
+
+import jax_lbfgs_pi as lp
+from research.lanes import development, num_variables, print_table, run, table
+
+SETTINGS = {
+    "ω = 1": (0.0, (0.5, 1.5)),
+    "ratio^½ in 0.5 to 1.5": (0.5, (0.5, 1.5)),
+    "ratio^½ in 0.1 to 2": (0.5, (0.1, 2.0)),
+    "ratio^½ in 0.2 to 5": (0.5, (0.2, 5.0)),
+    "ratio^⅓ in 0.2 to 5": (0.33, (0.2, 5.0)),
+    "ratio in 0.2 to 1.5": (1.0, (0.2, 1.5)),
+    "ratio in 0.5 to 2": (1.0, (0.5, 2.0)),
+    "1 / ratio in 0.5 to 2": (-1.0, (0.5, 2.0)),
+}
+SIZES = ((1, 3), (4, 10), (11, 50), (51, 100), (101, 500), (501, 10_000), (1, 10_000))
+
+
+def main() -> None:
+    memory = sys.argv[1]
+    fewest, most = (*map(int, sys.argv[2:]), *(1, 1000)[len(sys.argv) - 2 :])
+    names = [name for name in development(2, most) if num_variables(name) >= fewest]
+    learned = lp.load_policy("general")
+    rules = [
+        lp.Rule(omega_power=power, least_omega=least, most_omega=most)
+        for power, (least, most) in SETTINGS.values()
+    ]
+    policies = rules if memory == "dense" else [learned.replace(base=rule) for rule in rules]
+    results = run(
+        names,
+        policies,
+        Path(f"runs/research/omega-{memory}"),
+        memory_size=int(memory) if memory.isdigit() else memory,
+        num_starts=8,
+    )
+    for low, high in SIZES:
+        chosen = {k: v for k, v in results.items() if low <= num_variables(k.split("/")[0]) <= high}
+        if chosen:
+            print(f"{low} to {high} variables, {len(chosen)} runs")
+            print_table(table(chosen, list(SETTINGS)))
+
+
+if __name__ == "__main__":
+    main()
