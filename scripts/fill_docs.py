@@ -76,7 +76,8 @@ def time_to_solution() -> str:
 def _origin(made: dict[str, Any], packages: tuple[str, ...]) -> str:
     versions = made["versions"]
     known = ", ".join(f"{name} {versions[name]}" for name in packages if name in versions)
-    return f"\n`{made['command']}`, {made['cores']} shared cores, {known}, {made['date'][:10]}.\n"
+    cores = "one shared core" if made["cores"] == 1 else f"{made['cores']} shared cores"
+    return f"\n`{made['command']}`, {cores}, {known}, {made['date'][:10]}.\n"
 
 
 def _in_markdown(tables_of: Callable[[], list[Table]]) -> Callable[[], str]:
