@@ -86,7 +86,8 @@ def gram_direction(grads: Params, history: History) -> Params:
     The recursion runs on the coefficients of d over [S, Y, g]: one pass over the history for its
     products with g, O(m²) arithmetic, one pass for the combination. With R the upper triangle of
     SᵀY in order of age (the compact form of Byrd, Nocedal & Schnabel 1994), the first loop solves
-    `R α = Sᵀg` and the second `Rᵀ c = Ω D α - γ Yᵀ(g - Y α)`; then `d = -γ (g - Y α) - S c`.
+    `R α = Sᵀg` and the second `Rᵀ c = Ω D α - γ Yᵀ(g - Y α)`, Ω of the
+    pairs' ω, D of their sᵀy; then `d = -γ (g - Y α) - S c`.
 
     Args:
       grads: g, a pytree like the parameters.

@@ -163,6 +163,10 @@ def test_the_classifier_has_scikit_learns_objective_and_coefficients():
         least, found = (logistic_regression.objective(m, X, y) for m in (theirs, ours))
         assert abs(found - least) < 1e-8 * least
         assert np.allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_whole_fits_and_a_race_of_the_classifier():
     outcomes = logistic_regression.main(0.0, ("iris",))
     _, (name, apart, *seconds) = outcomes.pop("whole fits, to 1e-8 of the objective")
     assert name == "iris"

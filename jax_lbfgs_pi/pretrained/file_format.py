@@ -79,6 +79,9 @@ def _described(policy: StepPolicy) -> dict[str, Any]:
         )
     names = (field.name for field in dataclasses.fields(policy))
     settings = {name: getattr(policy, name) for name in names}
+    if float(settings["omega_power"]) == 0:
+        # ω is 1: so says a file without, as they were before, and so has the same digest.
+        settings = {name: x for name, x in settings.items() if "omega" not in name}
     as_is = (str, type(None))
     return {"rule": {k: x if isinstance(x, as_is) else float(x) for k, x in settings.items()}}
 
@@ -157,7 +160,7 @@ def _rule(settings: dict[str, Any]) -> Rule:
         raise ValueError("the rule's settings are no numbers")
     if any(x is None for name, x in numbers.items() if name != "num_pairs"):
         raise ValueError("the rule's settings are not all there")
-    return Rule(**settings)
+    return Rule(**{"omega_power": 0.0, **settings})
 
 
 def _build(params: Any, attributes: dict[str, Any]) -> Saved:
