@@ -120,7 +120,7 @@ def draw(before, after, data):
         axes.set_title(title)
         axes.set_axis_off()
         axes.set_aspect("equal")
-        axes.set_box_aspect(None, zoom=1.7)
+        axes.set_box_aspect(None, zoom=1.55)
     return figure
 
 
