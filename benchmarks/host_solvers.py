@@ -55,7 +55,8 @@ def torch_lbfgs(memory_size: int, *, threads: int = 1) -> Maker:
             x.grad = torch.from_dlpack(grads)
             return value
 
-        solver.step(closure)
+        with contextlib.suppress(Enough):
+            solver.step(closure)
 
     return _asking(run)
 
@@ -77,11 +78,9 @@ def _asking(run: Callable[[Asked, np.ndarray, int], None]) -> Maker:
             def evaluate(x: np.ndarray) -> tuple[Any, Any]:
                 return value_and_grad(jnp.asarray(x, flat.dtype), data)
 
-            asked = Asked(evaluate, budget=budget, target=target)
-            with contextlib.suppress(Enough):
-                run(asked, start, budget)
-            best, value = asked.best
-            return start if best is None else best, value, asked.num_evals
+            asked = Asked(evaluate, start, budget=budget, target=target)
+            run(asked, start, budget)
+            return *asked.best, asked.num_evals
 
         def solve(target: Any) -> Solved:
             targets, rows, there = np.broadcast_to(target, len(cases)), [], 0

@@ -136,11 +136,12 @@ def whole_fits(X, y, seconds):
         name: [kind(tol=10.0**-i, max_iter=10_000).fit(X, y) for i in range(3, 11)]
         for name, kind in kinds.items()
     }
-    values = {name: [objective(model, X, y) for model in models] for name, models in tried.items()}
-    ours, theirs = (min(values[name]) for name in kinds)
+    ours, theirs = (min(objective(m, X, y) for m in models) for models in tried.values())
     limit = min(ours, theirs) * (1 + 1e-8)
-    enough = {name: tried[name][np.argmax(np.array(values[name]) <= limit)] for name in kinds}
-    fits = {name: partial(model.fit, X, y) for name, model in enough.items()}
+    fits = {
+        name: partial(next(m for m in models if objective(m, X, y) <= limit).fit, X, y)
+        for name, models in tried.items()
+    }
     with threadpool_limits(1, user_api="blas"):
         timing = compare(fits, budget=seconds)
     return abs(ours - theirs) / theirs, *(timing.seconds[name] for name in kinds)

@@ -14,10 +14,9 @@ jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
 import numpy as np
 from flax import struct
-from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
-from research.lanes import development, num_variables, print_table, run, table
+from research.lanes import development, draw_by_size, of_size, print_table, run, table
 
 GENERAL = lp.load_policy("general")
 
@@ -46,18 +45,6 @@ SIZES = ((1, 3), (4, 10), (11, 50), (51, 500), (11, 500), (1, 500))
 """Problems of so many variables stand together; the last two are unions of the others."""
 
 
-def figure(areas: dict[str, list[float]], path: Path) -> None:
-    """The area under the curve of each variant, by size."""
-    fig = Figure(figsize=(7, 4), layout="constrained")
-    ax = fig.subplots()
-    for i, (label, values) in enumerate(areas.items()):
-        ax.plot(range(4), values[:4], marker="os^vDP*Xhp"[i], label=label)
-    ax.set_xticks(range(4), [f"{low} to {high}" for low, high in SIZES[:4]])
-    ax.set(xlabel="variables", ylabel="area under solved against log evaluations")
-    ax.legend(fontsize=7)
-    fig.savefig(path, dpi=110)
-
-
 if __name__ == "__main__":
     budget = int(sys.argv[1]) if sys.argv[1:] else 300
     names = development(2, 500)
@@ -76,10 +63,15 @@ if __name__ == "__main__":
     results = {key: np.concatenate([r[key] for r in by_variant.values()]) for key in keys}
     areas: dict[str, list[float]] = {label: [] for label in VARIANTS}
     for low, high in SIZES:
-        chosen = {k: v for k, v in results.items() if low <= num_variables(k.split("/")[0]) <= high}
+        chosen = of_size(results, low, high)
         rows = table(chosen, list(VARIANTS))
         print(f"{low} to {high} variables, {len(chosen)} runs, {budget} evaluations")
         print_table(rows)
         for label, area, _, _ in rows:
             areas[label].append(area)
-    figure(areas, Path(f"docs/research/figures/dense-{budget}.png"))
+    figure = draw_by_size(
+        {label: values[:4] for label, values in areas.items()},
+        SIZES[:4],
+        "area under solved against log evaluations",
+    )
+    figure.savefig(f"docs/research/figures/dense-{budget}.png", dpi=110)

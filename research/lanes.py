@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.acceptance import Guard
@@ -125,6 +126,25 @@ def evals_to(curves: np.ndarray, least: float, tau: float) -> np.ndarray:
     start = curves[0, 0]
     solved = curves - least <= tau * (start - least)
     return np.where(solved.any(1), solved.argmax(1) + 1.0, np.inf)
+
+
+def of_size(results: dict[str, np.ndarray], low: int, high: int) -> dict[str, np.ndarray]:
+    """Those of problems of `low` to `high` variables."""
+    return {k: v for k, v in results.items() if low <= num_variables(k.split("/")[0]) <= high}
+
+
+def draw_by_size(
+    lines: dict[str, list[float]], sizes: Sequence[tuple[int, int]], ylabel: str
+) -> Figure:
+    """A line for each label, with a value for each range of sizes."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    ax = figure.subplots()
+    for i, (label, values) in enumerate(lines.items()):
+        ax.plot(range(len(sizes)), values, marker="os^vDP*Xhp"[i], label=label)
+    ax.set_xticks(range(len(sizes)), [f"{low} to {high}" for low, high in sizes])
+    ax.set(xlabel="variables", ylabel=ylabel, xlim=(-0.5, len(sizes) - 0.5))
+    ax.legend(fontsize=7)
+    return figure
 
 
 def table(

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy import General, Rule
-from research.lanes import development, num_variables, print_table, run, table
+from research.lanes import development, of_size, print_table, run, table
 
 MEMORIES = (3, 5, 7, 10, 14, 20, 30)
 SIZES = ((1, 10), (11, 100), (101, 3000))
@@ -52,11 +52,7 @@ if __name__ == "__main__":
     )
     areas = {}
     for low, high in SIZES:
-        chosen = {
-            key: curves
-            for key, curves in results.items()
-            if low <= num_variables(key.split("/")[0]) <= high
-        }
+        chosen = of_size(results, low, high)
         rows = table(chosen, [f"m = {m}" for m in MEMORIES])
         print(f"{low} to {high} variables, {len(chosen)} runs")
         print_table(rows)

@@ -12,10 +12,16 @@ import jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
-from matplotlib.figure import Figure
-
 import jax_lbfgs_pi as lp
-from research.lanes import development, num_variables, print_table, run, table
+from research.lanes import (
+    development,
+    draw_by_size,
+    num_variables,
+    of_size,
+    print_table,
+    run,
+    table,
+)
 
 SETTINGS = {
     "ω = 1": (0.0, (0.5, 1.5)),
@@ -28,20 +34,6 @@ SETTINGS = {
     "1 / ratio in 0.5 to 2": (-1.0, (0.5, 2.0)),
 }
 SIZES = ((1, 3), (4, 10), (11, 50), (51, 100), (101, 500), (501, 10_000), (1, 10_000))
-
-
-def figure(first: dict[str, list[float]], path: Path) -> None:
-    """On what share of the problems each setting is ahead of ω = 1, by size."""
-    fig = Figure(figsize=(7, 4), layout="constrained")
-    ax = fig.subplots()
-    for i, (label, values) in enumerate(first.items()):
-        ax.plot(range(len(values)), values, marker="os^vDP*X"[i], label=label)
-    labels = [f"{low} to {high}" for low, high in SIZES[:-1]]
-    ax.set_xticks(range(len(labels)), labels)
-    ax.set(xlabel="variables", ylabel="share ahead of ω = 1, ties half")
-    ax.set(xlim=(-0.5, len(labels) - 0.5), ylim=(0, 1))
-    ax.legend(fontsize=7)
-    fig.savefig(path, dpi=110)
 
 
 def main() -> None:
@@ -63,7 +55,7 @@ def main() -> None:
     )
     first: dict[str, list[float]] = {label: [] for label in SETTINGS}
     for low, high in SIZES:
-        chosen = {k: v for k, v in results.items() if low <= num_variables(k.split("/")[0]) <= high}
+        chosen = of_size(results, low, high)
         rows = table(chosen, list(SETTINGS)) if chosen else []
         shares = {label: share for label, _, _, share in rows}
         for label, values in first.items():
@@ -72,7 +64,9 @@ def main() -> None:
             print(f"{low} to {high} variables, {len(chosen)} runs")
             print_table(rows)
     lines = {label: values[:-1] for label, values in first.items()}
-    figure(lines, Path(f"docs/research/figures/omega-{memory}.png"))
+    figure = draw_by_size(lines, SIZES[:-1], "share ahead of ω = 1, ties half")
+    figure.axes[0].set_ylim(0, 1)
+    figure.savefig(f"docs/research/figures/omega-{memory}.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def test_a_run_is_scipys_own(method):
         remembered, np.zeros(4), jac=True, method=method, options={"gtol": 0.0, "maxiter": 99}
     )
     seen = []
-    asked = Asked(valley, budget=20, watch=lambda x, value, grads: seen.append((x.copy(), value)))
+    asked = Asked(valley, np.zeros(4), budget=20, watch=lambda x, f, g: seen.append((x.copy(), f)))
     run_scipy(asked, np.zeros(4), method=method, max_iters=99)
     assert asked.num_evals == len(seen) == 20
     assert np.array_equal([x for x, _ in seen], points[:20])
@@ -33,7 +33,7 @@ def test_a_run_is_scipys_own(method):
 
 
 def test_it_ends_at_the_target():
-    asked = Asked(valley, target=1e-3)
+    asked = Asked(valley, np.zeros(4), target=1e-3)
     run_scipy(asked, np.zeros(4), method="L-BFGS-B", max_iters=1000)
     assert asked.best[1] <= 1e-3
     evals = asked.num_evals
@@ -43,7 +43,7 @@ def test_it_ends_at_the_target():
 
 
 def test_the_best_is_a_copy():
-    asked, x = Asked(valley), np.zeros(4)
+    asked, x = Asked(valley, np.ones(4)), np.zeros(4)
     asked(x)
     x += 1.0
     assert np.array_equal(asked.best[0], np.zeros(4))

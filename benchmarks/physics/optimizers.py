@@ -64,7 +64,7 @@ def least_so_far(values):
 
 
 def on_host(solve):
-    """An optimizer in NumPy, every evaluation of which is recorded; one BLAS thread."""
+    """An optimizer in NumPy, every evaluation of which is recorded, until it has `Enough`."""
 
     def run(loss, points, x0, max_evals):
         flat, back = ravel_pytree(x0)
@@ -74,21 +74,25 @@ def on_host(solve):
         began = time.perf_counter()
 
         def evaluate(x):
-            value, grads = evaluate_at(x, points)
-            return float(value), np.asarray(grads)
+            return jax.device_get(evaluate_at(x, points))
 
         def watch(x, value, grads):
             values.append(value)
             clock.append(time.perf_counter() - began)
 
-        asked = Asked(evaluate, budget=max_evals, watch=watch)
-        with threadpool_limits(1, "blas"), contextlib.suppress(Enough):
-            solve(asked, np.asarray(flat))
+        start = np.asarray(flat)
+        asked = Asked(evaluate, start, budget=max_evals, watch=watch)
+        solve(asked, start)
         evals = np.arange(1, len(values) + 1)
-        best = np.asarray(flat) if asked.best[0] is None else asked.best[0]
-        return Run(evals, least_so_far(np.array(values)), np.array(clock), best)
+        return Run(evals, least_so_far(np.array(values)), np.array(clock), asked.best[0])
 
     return run
+
+
+def searched(value_and_grad, x0):
+    """The zoom-searched Broyden method, with one BLAS thread."""
+    with threadpool_limits(1, "blas"), contextlib.suppress(Enough):
+        zoom_broyden(value_and_grad, x0)
 
 
 def scipys(method, **options):
@@ -121,7 +125,7 @@ def optimistix_bfgs(loss, points, x0, max_evals):
 OURS, SEARCHED = "L-BFGS-π dense", "zoom-searched Broyden"
 OPTIMIZERS = {
     OURS: in_jax(lambda: lp.lbfgs_pi(memory_size="dense")),
-    SEARCHED: on_host(zoom_broyden),
+    SEARCHED: on_host(searched),
     "optax.lbfgs": in_jax(lambda: optax.lbfgs(memory_size=10)),
     "L-BFGS-π": in_jax(lambda: lp.lbfgs_pi(memory_size=10)),
     "SciPy L-BFGS-B": scipys("L-BFGS-B", maxcor=10),

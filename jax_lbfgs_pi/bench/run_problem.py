@@ -151,7 +151,7 @@ def _compile_scipy(
     options: dict[str, Any] = {} if pairs is None else {"maxcor": pairs}
 
     def go(data: Any, x0: Any) -> tuple[dict[str, np.ndarray], int]:
-        start = ravel_pytree(x0)[0]
+        start = np.asarray(ravel_pytree(x0)[0])
         rows: list[tuple[float, float]] = []
 
         def evaluate(x: np.ndarray) -> tuple[Any, Any]:
@@ -160,7 +160,7 @@ def _compile_scipy(
         def watch(x: np.ndarray, value: float, grads: np.ndarray) -> None:
             rows.append((value, float(np.linalg.norm(grads))))
 
-        objective = Asked(evaluate, budget=budget, watch=watch)
+        objective = Asked(evaluate, start, budget=budget, watch=watch)
         run_scipy(objective, start, method=method, max_iters=budget + 1, **options)
         values, norms = np.array(rows).T
         arrays = {

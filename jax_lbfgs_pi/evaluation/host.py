@@ -22,12 +22,13 @@ class Asked:
 
     Attributes:
       num_evals: evaluations so far.
-      best: the point of the least f, and f; infinite before the first.
+      best: the point of the least f, and f; x0 and infinity until there is one.
     """
 
     def __init__(
         self,
         value_and_grad: ValueAndGrad,
+        x0: np.ndarray,
         *,
         budget: float = np.inf,
         target: float = -np.inf,
@@ -37,6 +38,7 @@ class Asked:
 
         Args:
           value_and_grad: the objective.
+          x0: where the solver begins, shape `(n,)`.
           budget: evaluations.
           target: of f.
           watch: called with x, f and its gradient after each.
@@ -44,7 +46,7 @@ class Asked:
         self._value_and_grad, self._watch = value_and_grad, watch
         self._budget, self._target = budget, target
         self.num_evals = 0
-        self.best: tuple[np.ndarray | None, float] = (None, np.inf)
+        self.best: tuple[np.ndarray, float] = (x0, np.inf)
 
     def __call__(self, x: np.ndarray) -> tuple[float, Any]:
         """Evaluates f and its gradient, which is there when this returns.
