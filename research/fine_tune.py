@@ -13,7 +13,7 @@ import jax
 jax.config.update("jax_enable_x64", True)
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.reproduce.tables import Table, markdown
+from jax_lbfgs_pi.evaluation.tables import Table, markdown
 from jax_lbfgs_pi.training.fine_tune_report import verdict_rows
 from research.fine_tune_families import FAMILIES
 

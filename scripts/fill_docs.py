@@ -15,12 +15,12 @@ from benchmarks import solution
 from benchmarks.report import cell
 from examples.__main__ import NAMES as EXAMPLES
 from examples.__main__ import RESULTS as OF_EXAMPLES
+from jax_lbfgs_pi.evaluation.tables import Table, markdown
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import overview, tables
 from jax_lbfgs_pi.reproduce.artefacts import records_of
 from jax_lbfgs_pi.reproduce.claims import by_optimizer, others
 from jax_lbfgs_pi.reproduce.races import IN_FULL
-from jax_lbfgs_pi.reproduce.tables import Table, markdown
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "reproduction"

@@ -23,7 +23,7 @@ from jax_lbfgs_pi.bench import (
     solved_area,
     solved_at_budgets,
 )
-from jax_lbfgs_pi.evaluation import save_figure
+from jax_lbfgs_pi.evaluation import save_figure, tables
 from jax_lbfgs_pi.stopping import Status
 
 INF = math.inf
@@ -265,7 +265,7 @@ def test_tables_fit_a_terminal_of_80_columns_uncut():
     rows = report.tables(results, costs, "L-BFGS-π")
     with open("/dev/null", "w") as nowhere:
         screen = Console(width=80, record=True, file=nowhere)
-        for table in report.rich_tables(rows):
+        for table in map(tables.for_terminal, rows):
             screen.print(table)
         text = screen.export_text()
     assert max(map(len, text.splitlines())) <= 80
@@ -273,7 +273,7 @@ def test_tables_fit_a_terminal_of_80_columns_uncut():
         assert name in text
     cut = ("π a-policy-with-a-v…", "a-kind-of-a-long-…")
     assert text.count("…") == sum(map(text.count, cut))
-    markdown = report.markdown(rows)
+    markdown = "\n".join(map(tables.markdown, rows))
     for _, header, body in rows:
         assert {len(row) for row in body} == {len(header)}
         for row in body:
@@ -302,7 +302,9 @@ def test_json_is_strict_and_says_what_the_statistics_say():
 def test_tables_of_a_single_competitor_and_a_tiny_budget():
     results = [runs({"A": record([1.0])})]
     costs = costs_to(results)
-    assert report.rich_tables(report.tables(results, costs, "A", budget=1))
+    for table in report.tables(results, costs, "A", budget=1):
+        assert tables.for_terminal(table).row_count == len(table.rows)
+        assert tables.markdown(table).count("\n") == len(table.rows) + 4
     assert report.as_json(results, costs, "A", budget=1)["duels"] == []
 
 

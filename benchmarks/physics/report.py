@@ -6,10 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.physics.optimizers import OURS, SEARCHED
+from jax_lbfgs_pi.bench.figures import style
 from jax_lbfgs_pi.cli.common import provenance
 from jax_lbfgs_pi.evaluation import save_figure
+from jax_lbfgs_pi.evaluation.figures import finish_axes
+from jax_lbfgs_pi.evaluation.tables import Table, markdown
 from jax_lbfgs_pi.files import write_atomically
-from jax_lbfgs_pi.reproduce.tables import Table, markdown
 
 
 def middle(values):
@@ -93,12 +95,20 @@ def draw(results, names, titles, seeds, path):
         for i, name in enumerate(names):
             for seed in seeds:
                 run, _ = results[title, name, seed]
+                look = style(i) | {"linewidth": 1.6 if i == 0 else 1.0}
+                look["markevery"] = (len(run.evals) // 9 * i // len(names), len(run.evals) // 9 + 1)
+                first = 0
+                if len(run.evals) <= 2:  # of some only the end is known
+                    look, first = look | {"linestyle": "", "markevery": None}, 1
                 label = name if seed == seeds[0] else None
-                style = {"lw": 1.2} if len(run.evals) > 2 else {"ls": "", "marker": "o", "ms": 4}
-                first = 0 if len(run.evals) > 2 else 1  # of some only the end is known
-                ax.plot(run.evals[first:], run.best[first:], color=f"C{i}", label=label, **style)
-        ax.set(title=title, yscale="log", xlabel="evaluations", ylabel="f")
+                ax.plot(run.evals[first:], run.best[first:], label=label, **look)
+        ax.set_yscale("log")
+        finish_axes(ax, title=title, xlabel="evaluations", ylabel="f")
+    lines = axes.flat[0].get_legend_handles_labels()
     for ax in axes.flat[len(titles) :]:
         ax.axis("off")
-    axes.flat[0].legend(fontsize=7)
+    if len(titles) % 4:  # there is room
+        axes.flat[-1].legend(*lines, loc="center", frameon=False)
+    else:
+        figure.legend(*lines, loc="outside right upper", frameon=False)
     save_figure(figure, path)

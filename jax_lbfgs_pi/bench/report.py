@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from jax_lbfgs_pi.bench.costs import Costs, better_of
 from jax_lbfgs_pi.bench.figures import favourite_first
@@ -18,12 +17,10 @@ from jax_lbfgs_pi.bench.statistics import (
     solved_area,
     solved_at_budgets,
 )
+from jax_lbfgs_pi.evaluation.tables import Table
 
 VIRTUAL_BEST = "virtual best"
 _LONGEST_NAME, _LONGEST_KIND = 20, 18
-
-Rows = tuple[str, list[str], list[list[str]]]
-"""A table: title, header and rows."""
 
 
 def report_budgets(budget: int) -> list[int]:
@@ -49,7 +46,7 @@ def _short(name: str, length: int = _LONGEST_NAME) -> str:
 
 def tables(
     results: Sequence[ProblemRuns], costs: Costs, favourite: str, *, budget: int = 300
-) -> list[Rows]:
+) -> list[Table]:
     """The report: shares solved, the favourite's duels, results by kind, how runs ended.
 
     Args:
@@ -66,7 +63,7 @@ def tables(
     ]
 
 
-def _solved_rows(costs: Costs, favourite: str, budget: int) -> Rows:
+def _solved_rows(costs: Costs, favourite: str, budget: int) -> Table:
     budgets = report_budgets(budget)
     all_of_them = better_of(costs, costs.names, VIRTUAL_BEST)
     shares = solved_at_budgets(all_of_them, budgets)
@@ -78,10 +75,10 @@ def _solved_rows(costs: Costs, favourite: str, budget: int) -> Rows:
         for name in [VIRTUAL_BEST, *names]
     ]
     header = ["", *(f"≤ {b}" for b in budgets), "area"]
-    return "Solved within evaluations, % [95 %]; area under the curve", header, body
+    return Table("Solved within evaluations, % [95 %]; area under the curve", header, body)
 
 
-def _duel_rows(costs: Costs, favourite: str) -> Rows:
+def _duel_rows(costs: Costs, favourite: str) -> Table:
     body = []
     for name in costs.names:
         if name != favourite:
@@ -92,10 +89,10 @@ def _duel_rows(costs: Costs, favourite: str) -> Rows:
             body.append([_short(name), _interval(d.score), *shares, _ratio(middle)])
     header = ["against", "score", "wins", "ties", "loses", "neither", "evals"]
     title = f"{favourite}: first to the target in %, ties half; median ratio of evaluations"
-    return title, header, body
+    return Table(title, header, body)
 
 
-def _kind_rows(costs: Costs, favourite: str, budget: int) -> Rows:
+def _kind_rows(costs: Costs, favourite: str, budget: int) -> Table:
     rivals = [name for name in costs.names if name != favourite]
     body = []
     for kind in dict.fromkeys(costs.kinds):
@@ -110,10 +107,10 @@ def _kind_rows(costs: Costs, favourite: str, budget: int) -> Rows:
             _ratio(d.ratio_by_kind[kind]),
         ])  # fmt: skip
     header = ["kind", "N", "%", "best rival", "%", "score", "evals"]
-    return f"{favourite} by kind: solved, and against the best rival there", header, body
+    return Table(f"{favourite} by kind: solved, and against the best rival there", header, body)
 
 
-def _end_rows(results: Sequence[ProblemRuns], costs: Costs, favourite: str) -> Rows:
+def _end_rows(results: Sequence[ProblemRuns], costs: Costs, favourite: str) -> Table:
     body = []
     for name in favourite_first(costs.names, favourite):
         ends, records = bad_ends(results, name), [runs.records[name] for runs in results]
@@ -124,30 +121,7 @@ def _end_rows(results: Sequence[ProblemRuns], costs: Costs, favourite: str) -> R
             f"{sum(r.seconds for r in records):.0f}", f"{compiled:.0f}",
         ])  # fmt: skip
     header = ["", "non-finite", "above f₀", "ms/step", "run s", "build s"]
-    return f"How {len(results)} runs ended, and their time", header, body
-
-
-def rich_tables(report: Sequence[Rows]) -> list[Table]:
-    """The report for a terminal of 80 columns."""
-    out = []
-    for title, header, body in report:
-        table = Table(title=title, title_justify="left", padding=(0, 1), width=80)
-        for i, name in enumerate(header):
-            table.add_column(name, justify="right" if i else "left", no_wrap=True)
-        for row in body:
-            table.add_row(*row)
-        out.append(table)
-    return out
-
-
-def markdown(report: Sequence[Rows]) -> str:
-    """The report in Markdown."""
-    blocks = []
-    for title, header, body in report:
-        rule = ["---", *["---:"] * (len(header) - 1)]
-        lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *body)]
-        blocks.append("\n".join([f"**{title}**", "", *lines]))
-    return "\n\n".join(blocks) + "\n"
+    return Table(f"How {len(results)} runs ended, and their time", header, body)
 
 
 def as_json(

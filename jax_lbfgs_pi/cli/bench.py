@@ -125,6 +125,7 @@ def bench_and_report(
     from jax_lbfgs_pi import bench
     from jax_lbfgs_pi.bench import figures, report
     from jax_lbfgs_pi.evaluation import save_figure
+    from jax_lbfgs_pi.evaluation.tables import for_terminal, markdown
     from jax_lbfgs_pi.files import write_atomically
     from jax_lbfgs_pi.suite import get_problem
 
@@ -152,8 +153,8 @@ def bench_and_report(
             on_skip=on_skip,
         )
     costs = bench.costs_to(results, tau)
-    rows = report.tables(results, costs, favourite, budget=budget)
-    tables = report.rich_tables(rows)
+    results_told = report.tables(results, costs, favourite, budget=budget)
+    tables = [for_terminal(table) for table in results_told]
     for table in tables:
         out.print(table)
     drawn = {
@@ -168,7 +169,7 @@ def bench_and_report(
         "settings": settings,
         "provenance": provenance(),
     }
-    write_atomically(folder / "report.md", report.markdown(rows))
+    write_atomically(folder / "report.md", "\n".join(map(markdown, results_told)))
     write_atomically(folder / "report.json", json.dumps(content, indent=2))
     size = f"{len(results)} problems of {len(set(costs.kinds))} kinds, tau = {tau:g}."
     write_report(

@@ -6,8 +6,6 @@ Figures are data URIs; a few lines of script (`page.js`) make the tables sortabl
 import base64
 import hashlib
 import html
-import math
-import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
@@ -15,10 +13,9 @@ from typing import Any, NamedTuple
 from rich.table import Table
 
 from jax_lbfgs_pi.evaluation.figures import DPI
+from jax_lbfgs_pi.evaluation.tables import in_script, numbers
 
 CSS_DPI = 96
-BLANK = {"", "–"}  # in a column of numbers
-_NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*(?:e[-+]?\d+)?|∞|inf)(?=[\s%]|$)", re.IGNORECASE)
 
 
 class Picture(NamedTuple):
@@ -134,7 +131,7 @@ def _picture(picture: Picture) -> str:
 def _table(table: Table) -> str:
     """A table as rich prints it; its cells carry the numbers that they are sorted by."""
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
-    values = [_values(cells) for cells in columns]
+    values = [numbers(cells) for cells in columns]
     sides = [' class="right"' if column.justify == "right" else "" for column in table.columns]
     heads = (
         f'<th scope="col"{side}>{html.escape(str(column.header))}</th>'
@@ -143,29 +140,12 @@ def _table(table: Table) -> str:
     rows = []
     for i in range(table.row_count):
         cells = []
-        for j, (side, texts, numbers) in enumerate(zip(sides, columns, values, strict=True)):
+        for j, (side, texts, found) in enumerate(zip(sides, columns, values, strict=True)):
             tag, scope = ("td", "") if j else ("th", ' scope="row"')
-            value = "" if numbers is None else f' data-value="{numbers[i]}"'
+            value = "" if found is None else f' data-value="{in_script(found[i])}"'
             cells.append(f"<{tag}{scope}{side}{value}>{html.escape(texts[i])}</{tag}>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     head, body = f"<tr>{''.join(heads)}</tr>", "\n".join(rows)
     title = str(table.title or "Table")
     inner = f"<table>\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>"
     return _scroller(title, html.escape(title), inner)
-
-
-def _values(cells: Sequence[str]) -> list[str] | None:
-    """The number that each cell begins with, as JavaScript reads it; None for a column of text.
-
-    That is a column with a cell that begins with anything else. A blank cell has no number.
-    """
-    found = ["" if cell.strip() in BLANK else _number(cell) for cell in cells]
-    return None if None in found or not any(found) else [value or "" for value in found]
-
-
-def _number(cell: str) -> str | None:
-    match = _NUMBER.match(cell.strip())
-    if match is None:
-        return None
-    value = float(match[0].replace(",", "").replace("∞", "inf"))
-    return repr(value) if math.isfinite(value) else f"{'-' if value < 0 else ''}Infinity"

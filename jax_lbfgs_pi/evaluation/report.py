@@ -5,10 +5,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.table import Table as RichTable
 
+from jax_lbfgs_pi.evaluation import tables as layout
 from jax_lbfgs_pi.evaluation.race import Results
 from jax_lbfgs_pi.evaluation.statistics import Summary, Target, summarize
+from jax_lbfgs_pi.evaluation.tables import Table
 
 COSTS = {"num_evals": "evaluations", "seconds": "seconds", "iterations": "iterations"}
 
@@ -48,10 +50,8 @@ def _win_rows(
     return header, body
 
 
-def tables(
-    results: Results, favourite: str, targets: Sequence[Target]
-) -> list[tuple[str, list[str], list[list[str]]]]:
-    """The report: titles, headers and rows.
+def tables(results: Results, favourite: str, targets: Sequence[Target]) -> list[Table]:
+    """The report.
 
     Costs to each target in evaluations and in seconds (median over all tasks, and the share that
     meets the target), then the favourite's wins and ties by either cost, and the median of I_a.
@@ -60,35 +60,22 @@ def tables(
     for cost in ("num_evals", "seconds"):
         lines = summarize(results, favourite, targets, cost)
         title = f"{COSTS[cost].capitalize()} to a target: median (% of tasks that meet it)"
-        report.append((title, *_rows(lines, targets, cost)))
+        report.append(Table(title, *_rows(lines, targets, cost)))
     for cost in ("num_evals", "seconds"):
         lines = summarize(results, favourite, targets, cost)
         title = f"{favourite} wins / ties in %, by {COSTS[cost]}; median I_a"
-        report.append((title, *_win_rows(lines, targets)))
+        report.append(Table(title, *_win_rows(lines, targets)))
     return report
 
 
-def rich_tables(results: Results, favourite: str, targets: Sequence[Target]) -> list[Table]:
+def rich_tables(results: Results, favourite: str, targets: Sequence[Target]) -> list[RichTable]:
     """The report for a terminal of 80 columns."""
-    out = []
-    for title, header, body in tables(results, favourite, targets):
-        table = Table(title=title, title_justify="left", padding=(0, 1), width=80)
-        for i, name in enumerate(header):
-            table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
-        for row in body:
-            table.add_row(*row)
-        out.append(table)
-    return out
+    return [layout.for_terminal(table) for table in tables(results, favourite, targets)]
 
 
 def markdown(results: Results, favourite: str, targets: Sequence[Target]) -> str:
     """The report in Markdown."""
-    blocks = []
-    for title, header, body in tables(results, favourite, targets):
-        rule = ["---", *["---:"] * (len(header) - 1)]
-        lines = ["| " + " | ".join(row) + " |" for row in (header, rule, *body)]
-        blocks.append("\n".join([f"**{title}**", "", *lines]))
-    return "\n\n".join(blocks) + "\n"
+    return "\n".join(map(layout.markdown, tables(results, favourite, targets)))
 
 
 def as_json(results: Results, favourite: str, targets: Sequence[Target]) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import numpy as np
 
 from jax_lbfgs_pi.evaluation.figures import save_figure
 from jax_lbfgs_pi.evaluation.statistics import Target
+from jax_lbfgs_pi.evaluation.tables import Table, markdown
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import plots, tables, training_plots
 from jax_lbfgs_pi.reproduce.claims import claims_table
 from jax_lbfgs_pi.reproduce.grids import GRIDS, best_settings, complete, score
 from jax_lbfgs_pi.reproduce.races import CURVES, FAVOURITE, PAPERS, RACES
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder
-from jax_lbfgs_pi.reproduce.tables import TABLE1_LEVELS, Table, markdown
+from jax_lbfgs_pi.reproduce.tables import TABLE1_LEVELS
 from jax_lbfgs_pi.reproduce.trainings import LAYERS, clip_derivatives
 from jax_lbfgs_pi.training.log import read_log
 
@@ -27,6 +28,18 @@ VALUE_TARGETS = {
     "cifar10": (Target("value", 2.0), Target("value", 1.0)),
     "cifar10-100": (Target("value", 1.0), Target("value", 1e-1)),
 }
+TITLES = {
+    "grids": "The tuning grids of §6",
+    "table1": "Table 1, and the cost of each target",
+    "fig5": "Fig. 5: the least f",
+    "fig6": "Fig. 6: π and π_C on CIFAR-10",
+    "fig6-small": "Fig. 6 with 100 images a task: π and π_C on CIFAR-10",
+    "fig8": "Fig. 8: the final f",
+    "convex": "Convex tasks",
+    "cvx-layer": "Training with each clip layer",
+    "claims": "The paper's claims",
+}
+"""Of the files of tables."""
 CONVEX_TARGETS = tuple(Target("grad_norm", level) for level in (1e-3, 1e-5, 1e-7))
 
 
@@ -48,7 +61,8 @@ def records_of(out: Path, race: str) -> Records:
 
 def _write(out: Path, name: str, parts: Sequence[Table]) -> list[Path]:
     path = out / f"{name}.md"
-    write_atomically(path, "\n".join(markdown(part) for part in parts))
+    head = f"# {TITLES[name]}\n\nMade by `lbfgs-pi reproduce {name}` from records.\n"
+    write_atomically(path, "\n".join([head, *map(markdown, parts)]))
     return [path]
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jax_lbfgs_pi.evaluation.statistics import Target, first, median
+from jax_lbfgs_pi.evaluation.tables import Table
 from jax_lbfgs_pi.reproduce import statistics
 from jax_lbfgs_pi.reproduce.grids import PAPERS_SETTINGS, best_settings, complete
 from jax_lbfgs_pi.reproduce.races import FAVOURITE
@@ -20,7 +21,6 @@ from jax_lbfgs_pi.reproduce.statistics import Estimate
 from jax_lbfgs_pi.reproduce.tables import (
     PAPER_TABLE1,
     TABLE1_LEVELS,
-    Table,
     number,
     number_of_tasks,
 )

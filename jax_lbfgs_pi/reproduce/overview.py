@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from jax_lbfgs_pi.evaluation.statistics import Target, median
+from jax_lbfgs_pi.evaluation.tables import Table
 from jax_lbfgs_pi.reproduce import grids, policies, statistics, tables
 from jax_lbfgs_pi.reproduce.races import FAVOURITE, RACES
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder
-from jax_lbfgs_pi.reproduce.tables import Table, interval, number
+from jax_lbfgs_pi.reproduce.tables import interval, number
 from jax_lbfgs_pi.reproduce.trainings import LAYERS, TRAININGS
 from jax_lbfgs_pi.training.log import read_log
 

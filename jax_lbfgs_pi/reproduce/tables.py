@@ -1,15 +1,12 @@
-"""The paper's tables from records, with intervals; pure functions.
-
-A table is a title, a header and rows of text.
-"""
+"""The paper's tables from records, with intervals; pure functions."""
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from jax_lbfgs_pi.evaluation.statistics import Target, median
+from jax_lbfgs_pi.evaluation.tables import Table
 from jax_lbfgs_pi.reproduce import statistics
 from jax_lbfgs_pi.reproduce.records import Records
 from jax_lbfgs_pi.reproduce.statistics import Estimate
@@ -43,14 +40,6 @@ TABLE1_LEVELS = {
     "mnist-2x400": (1e-5, 1e-6, 1e-7),
     "mnist-4x800": (1e-5, 1e-6, 1e-7),
 }
-
-
-class Table(NamedTuple):
-    """A table of text."""
-
-    title: str
-    header: list[str]
-    rows: list[list[str]]
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -154,10 +143,3 @@ def endings(records: Records, race: str) -> Table:
         )
     header = ["", "tasks", "plateau stops %", "median least f", "median final f", "ms / evaluation"]
     return Table(f"{race}: how runs end", header, rows)
-
-
-def markdown(table: Table) -> str:
-    """A table in Markdown."""
-    rule = ["---", *["---:"] * (len(table.header) - 1)]
-    lines = ["| " + " | ".join(row) + " |" for row in (table.header, rule, *table.rows)]
-    return "\n".join([f"**{table.title}**", "", *lines]) + "\n"

@@ -5,7 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jax_lbfgs_pi.evaluation.figures import finish_axes, line_style
-from jax_lbfgs_pi.reproduce.tables import Table, number
+from jax_lbfgs_pi.evaluation.tables import Table
+from jax_lbfgs_pi.reproduce.tables import number
 from jax_lbfgs_pi.training.log import MetaTrainLog
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from jax_lbfgs_pi.evaluation import Target
 from jax_lbfgs_pi.evaluation.statistics import LEVEL, Estimate
+from jax_lbfgs_pi.evaluation.tables import markdown
 from jax_lbfgs_pi.reproduce import claims, races
 from jax_lbfgs_pi.reproduce.artefacts import ARTEFACTS
 from jax_lbfgs_pi.reproduce.claims import CLAIMS, claims_table, verdict
 from jax_lbfgs_pi.reproduce.grids import GRIDS
-from jax_lbfgs_pi.reproduce.tables import markdown
 from tests.hand_made import PI, fill_race, make_row, write_log
 
 INF = math.inf

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from jax_lbfgs_pi.evaluation import Target
+from jax_lbfgs_pi.evaluation.tables import Table, markdown
 from jax_lbfgs_pi.reproduce import overview, races, tables
 from jax_lbfgs_pi.reproduce.records import Records
 from jax_lbfgs_pi.reproduce.statistics import (
     Estimate,
 )
-from jax_lbfgs_pi.reproduce.tables import interval, markdown, number
+from jax_lbfgs_pi.reproduce.tables import interval, number
 from tests.hand_made import PAPERS, PI, fill_race, make_row, records_of, write_log
 
 INF = math.inf
@@ -69,9 +70,10 @@ def test_intervals_in_words():
 
 
 def test_markdown_is_a_table():
-    table = tables.Table("A title", ["", "x", "y"], [["a", "1", "2"], ["b", "∞", "–"]])
-    assert markdown(table) == (
-        "**A title**\n\n|  | x | y |\n| --- | ---: | ---: |\n| a | 1 | 2 |\n| b | ∞ | – |\n"
+    rows = [["a", "1", "2", "ADAM"], ["b", "∞", "–", "3 of ADAM"]]
+    assert markdown(Table("A title", ["", "x", "y", "who"], rows)) == (
+        "**A title**\n\n|  | x | y | who |\n| --- | ---: | ---: | --- |\n"
+        "| a | 1 | 2 | ADAM |\n| b | ∞ | – | 3 of ADAM |\n"
     )
 
 
