@@ -83,7 +83,9 @@ def test_near_a_minimum_rounding_of_f_is_no_reason_to_reject_but_a_steep_slope_i
     up = 1.0 + 3 * np.finfo(float).eps
     assert verdict(up, -1e-20, 0.5e-20, values_of(1.0))[0]
     assert not verdict(up, -1e-20, 2e-20, values_of(1.0))[0]
-    assert not verdict(1.0 + 1e-12, -1e-20, 0.5e-20, values_of(1.0))[0]
+    for digits, accepted in ((10, True), (11, False)):
+        up = 1.0 + digits * np.finfo(float).eps
+        assert verdict(up, -1e-20, 0.5e-20, values_of(1.0))[0] == accepted
     # What f was computed with counts, not what x is stored in.
     half = float(jnp.finfo(jnp.float32).eps)
     assert verdict(1.0 + 1e-7, -1e-20, 0.5e-20, values_of(1.0), eps=half)[0]
@@ -97,7 +99,8 @@ def test_what_is_not_finite_is_rejected_and_a_tenth_tried_next():
 
 
 def test_without_values_the_slopes_decide():
-    assert verdict(None, -2.0, 1.9, values_of())[0]
+    assert verdict(None, -2.0, 2.0, values_of())[0]
+    assert not verdict(None, -2.0, 2.1, values_of())[0]
     assert verdict(None, -2.0, -5.0, values_of())[0]
     accepted, share = verdict(None, -2.0, 6.0, values_of())
     assert not accepted

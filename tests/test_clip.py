@@ -68,7 +68,10 @@ def test_a_bound_that_is_active_moves_the_step(layer):
 def test_zero_u2_is_guarded(name):
     with jax.debug_nans(True):
         value, grads = jax.value_and_grad(CLIP_LAYERS[name], argnums=(0, 1))(
-            jnp.ones(6), jnp.zeros(6), TAU_MIN, TAU_MAX
+            -jnp.ones(6),
+            jnp.zeros(6),
+            TAU_MIN,
+            TAU_MAX,  # 0 is not where clipping ends
         )
     assert float(value) == 0.0
     assert all(np.isfinite(g).all() for g in grads)

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
+from jax_lbfgs_pi.direction import combine, direction_coefficients
+from jax_lbfgs_pi.history import initial_scaling, pairs_vdot
 from tests import oracles
 from tests.marks import some_of
 
@@ -58,6 +60,20 @@ def test_equals_dense_bfgs_on_random_histories(direction, name):
         wrapped += num_pairs > m
         empty += num_pairs == 0
     assert min(skipped, wrapped, empty) > 0
+
+
+def test_trusting_the_newest_pairs_is_to_have_no_others():
+    rng = np.random.default_rng(1)
+    m, solve = 6, jax.jit(direction_coefficients)
+    for _ in range(50):
+        newest, num_pairs = int(rng.integers(1, m + 1)), int(rng.integers(1, 16))
+        history, pairs, g, grads = random_case(rng, TEMPLATES["vector"], m, num_pairs)
+        expected = -oracles.dense_inverse_hessian(pairs[-newest:], g.size) @ g
+        age = (int(history.head) - 1 - np.arange(m)) % m
+        gamma, with_g = initial_scaling(history), pairs_vdot(history, grads)
+        coefficients = solve(history.products, gamma, with_g, jnp.asarray(age < newest))
+        actual = combine(coefficients, history, grads)
+        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS, ids=["two_loop", "gram"])
