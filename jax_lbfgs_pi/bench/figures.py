@@ -55,7 +55,7 @@ def profile_performance(costs: Costs, favourite: str, *, greatest: float = 20.0)
     axes.minorticks_off()
     label = "evaluations, as a multiple of the fastest competitor's"
     finish_axes(axes, xlabel=label, ylabel="share of problems solved")
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.02)
     return _with_legend(figure, axes)
 
 
@@ -77,7 +77,7 @@ def profile_data(
     _lines(axes, costs, favourite, budgets, shares)
     axes.set_xscale("log")
     finish_axes(axes, xlabel=unit, ylabel="share of problems solved")
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.02)
     return _with_legend(figure, axes)
 
 

@@ -41,8 +41,7 @@ def numbers(cells: Sequence[str]) -> list[float | None] | None:
 
 def markdown(table: Table) -> str:
     """A table in Markdown, its title above."""
-    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
-    rule = ["---", *("---" if numbers(cells) is None else "---:" for cells in columns[1:])]
+    rule = ["---:" if right else "---" for right in _to_the_right(table)]
     lines = ["| " + " | ".join(row) + " |" for row in (table.header, rule, *table.rows)]
     return "\n".join([f"**{table.title}**", "", *lines]) + "\n"
 
@@ -50,11 +49,16 @@ def markdown(table: Table) -> str:
 def for_terminal(table: Table) -> RichTable:
     """A table for a terminal of 80 columns."""
     made = RichTable(title=table.title, title_justify="left", padding=(0, 1), width=80)
-    for i, name in enumerate(table.header):
-        made.add_column(name, justify="right" if i else "left", no_wrap=True)
+    for name, right in zip(table.header, _to_the_right(table), strict=True):
+        made.add_column(name, justify="right" if right else "left", no_wrap=True)
     for row in table.rows:
         made.add_row(*row)
     return made
+
+
+def _to_the_right(table: Table) -> list[bool]:
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
+    return [False, *(numbers(cells) is not None for cells in columns[1:])]
 
 
 def in_script(number: float | None) -> str:
