@@ -17,7 +17,15 @@ from examples.beside import HEADER
 from jax_lbfgs_pi.files import write_atomically
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "examples.json"
-NAMES = ("spectra", "gaussian_process", "disasters", "coils", "light", "logistic_regression")
+NAMES = (
+    "physics_informed",
+    "spectra",
+    "gaussian_process",
+    "disasters",
+    "coils",
+    "light",
+    "logistic_regression",
+)
 
 
 def main():

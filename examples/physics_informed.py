@@ -1,8 +1,8 @@
 """A physics-informed network, and what to change for yours: python -m examples.physics_informed.
 
 -Δu + u³ = q on the unit square, u = 0 on its edge. Write your own `solution` (or none), `field` and
-`residual`; the rest stays. Adam and `optax.lbfgs` are what many use today; here all are given
-equally many evaluations of the loss and its gradient.
+`residual`; the rest stays. Adam and `optax.lbfgs` are what many use today: all are given equally
+many evaluations of the loss and its gradient, and then race to one loss.
 """
 
 import argparse
@@ -10,9 +10,14 @@ import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
+from benchmarks.solvers import Problem, ours
+from examples.beside import everyone, keep, race, show
+from jax_lbfgs_pi.evaluation.figures import finish_axes
 
 WIDTHS = (2, 24, 24, 24, 1)
 
@@ -58,10 +63,15 @@ def loss(params, points):
     return jnp.mean((left - right) ** 2)
 
 
+def square(num):
+    """Points of a grid, shape `(num², 2)`."""
+    line = jnp.linspace(0.0, 1.0, num)
+    return jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2)
+
+
 def error(params):
     """The relative L2 error of u on a grid."""
-    line = jnp.linspace(0.0, 1.0, 41)
-    grid = jnp.stack(jnp.meshgrid(line, line), -1).reshape(-1, 2)
+    grid = square(41)
     exact = jax.vmap(solution)(grid)
     return jnp.linalg.norm(jax.vmap(lambda x: field(params, x))(grid) - exact) / jnp.linalg.norm(
         exact
@@ -120,28 +130,60 @@ OPTIMIZERS = {
 }
 
 
-def main(evals, num_points, seeds):
-    """Prints the loss, the error of u and the seconds of each, without compilation."""
-    points = jax.random.uniform(jax.random.key(100), (num_points, 2))
-    print(f"{evals} evaluations      loss, error of u, seconds; a line for each start")
+def after_equal_budgets(points, evals, seeds):
+    """Each optimizer's loss, error of u and seconds by start, and the parameters of the last."""
+    ends, last = {}, None
     for name, optimizer in OPTIMIZERS.items():
         run = jax.jit(lambda p, x, optimizer=optimizer: optimizer(p, x, evals))
         run = run.lower(init(jax.random.key(0)), points).compile()
+        ends[name] = np.empty((seeds, 3))
         for seed in range(seeds):
             began = time.perf_counter()
-            params = jax.block_until_ready(run(init(jax.random.key(seed)), points))
+            last = jax.block_until_ready(run(init(jax.random.key(seed)), points))
             seconds = time.perf_counter() - began
-            last = float(loss(params, points))
-            print(f"{name:20s} {last:9.1e} {float(error(params)):9.1e} {seconds:6.1f}", flush=True)
-            yield name, seed, last
+            ends[name][seed] = float(loss(last, points)), float(error(last)), seconds
+    return ends, last
+
+
+def draw(params, ends):
+    """u, its error, and the loss of all runs against their seconds."""
+    figure = Figure(figsize=(11, 3.3), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    grid = square(101)
+    u = jax.vmap(lambda x: field(params, x))(grid)
+    wrong = jnp.abs(u - jax.vmap(solution)(grid))
+    for axes, values, title in ((left, u, "u"), (middle, wrong, "its error")):
+        image = axes.imshow(values.reshape(101, 101), origin="lower", extent=(0, 1, 0, 1))
+        figure.colorbar(image, ax=axes)
+        axes.set_title(title)
+    for (name, runs), marker in zip(ends.items(), "osv^D", strict=False):
+        right.loglog(runs[:, 2], runs[:, 0], marker, label=name, markersize=5)
+    right.legend(fontsize=7)
+    finish_axes(right, xlabel="seconds", ylabel="loss after as many evaluations")
+    return figure
+
+
+def main(evals=1000, num_points=1000, seeds=3, seconds=60.0):
+    """The losses after as many evaluations, and the race."""
+    jax.config.update("jax_enable_x64", True)
+    points = jax.random.uniform(jax.random.key(100), (num_points, 2))
+    ends, params = after_equal_budgets(points, evals, seeds)
+    keep(draw(params, ends), "physics_informed")
+    lines = [[name, *map(float, np.median(runs, axis=0))] for name, runs in ends.items()]
+    header = ("", "loss", "error of u", "seconds")
+    tables = show(f"after {evals} evaluations, medians of {seeds} starts", header, lines)
+    x0 = init(jax.random.key(0))
+    num = sum(leaf.size for leaf in jax.tree.leaves(x0))
+    makers = everyone(20, bfgs=False, dense=ours(memory_size="dense"))
+    title = f"n = {num:,}, to 1e-6 of the reduction"
+    options = {"budget": 2 * evals, "seconds": seconds}
+    return tables | race(title, Problem(loss, x0, points), makers, **options)
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", True)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evals", type=int, default=1000)
     parser.add_argument("--points", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    for _ in main(args.evals, args.points, args.seeds):
-        pass
+    main(args.evals, args.points, args.seeds)

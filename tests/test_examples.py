@@ -17,7 +17,7 @@ NAMES = list(pinn.OPTIMIZERS)
 @pytest.fixture(autouse=True)
 def _few_solvers_and_no_files(monkeypatch, tmp_path):
     monkeypatch.setattr(beside, "FIGURES", tmp_path)
-    for example in (coils, disasters, gaussian_process, light, logistic_regression, spectra):
+    for example in (coils, disasters, gaussian_process, light, logistic_regression, pinn, spectra):
         monkeypatch.setattr(example, "everyone", lambda m, **others: {"L-BFGS-π": ours()})
     with jax.numpy_rank_promotion("allow"):  # they are written as users write
         yield
@@ -46,10 +46,14 @@ def test_the_right_hand_side_is_that_of_the_solution(monkeypatch):
 def test_physics_informed(name, monkeypatch, capsys):
     monkeypatch.setattr(pinn, "WIDTHS", (2, 6, 6, 1))
     monkeypatch.setattr(pinn, "OPTIMIZERS", {name: pinn.OPTIMIZERS[name]})
-    ((_, seed, last),) = pinn.main(40, 50, 1)
-    points = jax.random.uniform(jax.random.key(100), (50, 2))
-    assert last < pinn.loss(pinn.init(jax.random.key(seed)), points)
+    (_, (_, (told, last, wrong, _))), (_, outcome) = pinn.main(40, 50, 1, seconds=0.0).items()
+    assert told == name
     assert name in capsys.readouterr().out
+    points = jax.random.uniform(jax.random.key(100), (50, 2))
+    before = pinn.loss(pinn.init(jax.random.key(0)), points)
+    assert last < before
+    assert 0 < wrong < 2
+    assert outcome.solved["L-BFGS-π"].value < before
 
 
 def test_spectra(capsys):
