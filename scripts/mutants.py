@@ -28,7 +28,7 @@ TESTS = {
     "acceptance": "test_acceptance test_robustness",
     "direction": "test_direction",
     "clip": "test_clip",
-    "policy/rule": "test_observation test_acceptance test_general test_dense test_dense_memories",
+    "policy/rule": "test_acceptance test_dense test_observation test_general test_dense_memories",
     "policy/general": "test_general",
     "policy/features": "test_general test_observation",
     "policy/observation": "test_observation test_general",
