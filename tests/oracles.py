@@ -55,6 +55,27 @@ def two_loop(
     return -r
 
 
+def self_scaled(name, b, h, n):
+    """τ and φ in plain Python, as the papers write them."""
+    if name == "bfgs":
+        return 1.0, 1.0
+    if name == "self-scaled-bfgs":
+        return min(1.0, 1.0 / b), 1.0
+    a = b * h - 1.0
+    c = (a / (1.0 + a)) ** 0.5
+    rho_minus = min(1.0, h * (1.0 - c))
+    theta_minus = (rho_minus - 1.0) / a
+    theta_plus = 1.0 / rho_minus
+    theta = max(theta_minus, min(theta_plus, (1.0 - b) / b))
+    sigma = 1.0 + theta * a
+    power = sigma ** (1.0 / (1.0 - n))
+    if theta > 0:
+        tau = min(1.0, 1.0 / b) * min(power, 1.0 / theta)
+    else:
+        tau = min(min(1.0, 1.0 / b) * power, sigma)
+    return tau, (1.0 - theta) / (1.0 + a * theta)
+
+
 def log_step(theta: dict, V: np.ndarray, tau_min: float, tau_max: float) -> float:
     """τ of the paper's policy, V = [d g s y] as columns."""
     X = V.T @ V
