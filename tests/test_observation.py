@@ -112,36 +112,3 @@ def test_the_curvature_ratio_is_that_of_a_cubic(value):
         assert unknown.curvature_ratio() == 1.0
         rounded = shown._replace(value=jnp.asarray(1e15), prev_value=jnp.asarray(1e15))
         assert rounded.curvature_ratio() == 1.0
-
-
-@pytest.fixture(scope="module")
-def last_seen():
-    """An observation, of which a test may replace what it is about."""
-    return run(4)[1][-1]
-
-
-@pytest.mark.parametrize(
-    ("ratio", "last_length", "rejections", "expected"),
-    [
-        (0.0, 5.0, 0, 1.0),
-        (0.89, 5.0, 0, 1.0),
-        (0.91, 5.0, 0, 4.0),  # the secant's, 11, and no more than 4
-        (0.99, 0.3, 0, 3.0),  # ten times the last step
-        (0.99, 0.05, 0, 0.5),
-        (0.5, 5.0, 1, 0.404),  # 2.02 times the last fall of f over the slope
-        (0.99, 5.0, 1, 0.404),
-        (1.5, 5.0, 0, 4.0),  # f bends down
-    ],
-)
-def test_the_rules_step_goes_on_where_the_slope_hardly_changed(
-    last_seen, ratio, last_length, rejections, expected
-):
-    seen = last_seen._replace(
-        start_slope=jnp.asarray(-2.0), end_slope=jnp.asarray(-2.0 * ratio),
-        last_ss=jnp.asarray(last_length**2), rejections=jnp.asarray(rejections),
-        value=jnp.asarray(3.0), prev_value=jnp.asarray(3.2),
-    )  # fmt: skip
-    products = lp.InnerProducts(*(jnp.asarray(x) for x in (1.0, -1.0, *[0.0] * 8)))
-    rule = lp.Rule()
-    t, _ = rule.step_size(seen, products, rule.init(float))
-    np.testing.assert_allclose(t, expected)
