@@ -10,8 +10,8 @@ import pytest
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy import General, Observation
 from jax_lbfgs_pi.policy.features import after_direction, before_direction
-from jax_lbfgs_pi.policy.general import LAYERS
-from jax_lbfgs_pi.policy.observation import Pair
+from jax_lbfgs_pi.policy.general import LAYERS, init_general
+from jax_lbfgs_pi.policy.observation import Pair, inner_products
 from jax_lbfgs_pi.policy.self_scaling import UPDATES
 from tests import oracles
 
@@ -179,6 +179,27 @@ def test_answers_are_those_of_its_networks():
             np.testing.assert_allclose(actual, expected, rtol=1e-9)
             changed += factor(out[0]) != 1, trusted < 6, factor(size) != 1
     assert min(changed) > 5
+
+
+def test_products_and_scalings_are_those_of_the_vectors():
+    d, g, s, y = np.random.default_rng(0).normal(size=(4, 5))
+    told = {"d": d, "g": g, "s": s, "y": y}
+    products = inner_products(*map(jnp.asarray, (d, g, s, y)))
+    for name, value in products._asdict().items():
+        np.testing.assert_allclose(value, told[name[0]] @ told[name[1]], rtol=1e-12)
+    assert len(products) == 10
+    nothing, bends_down = Pair(*jnp.zeros(3)), Pair(*jnp.array([1.0, -2.0, 8.0]))
+    scalings = [f(nothing) for f in (Pair.short_scaling, Pair.long_scaling, Pair.curvature)]
+    np.testing.assert_array_equal(scalings, [1.0, 1.0, 0.0])
+    scalings = [f(bends_down) for f in (Pair.short_scaling, Pair.long_scaling, Pair.curvature)]
+    np.testing.assert_allclose(scalings, [0.25, 0.5, 0.0])
+
+
+def test_a_policy_to_train_begins_with_layers_of_order_one():
+    params = init_general(jax.random.key(0), lp.Rule()).params
+    for name in ("before", "after"):
+        kernel = np.asarray(params[name]["kernel"])
+        np.testing.assert_allclose(np.std(kernel) * len(kernel) ** 0.5, 1.0, rtol=0.2)
 
 
 # -- the rule ------------------------------------------------------------------------------------
