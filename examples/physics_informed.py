@@ -157,8 +157,9 @@ def draw(params, ends):
         figure.colorbar(image, ax=axes)
         axes.set_title(title)
     for (name, runs), marker in zip(ends.items(), "osv^D", strict=False):
-        right.loglog(runs[:, 2], runs[:, 0], marker, label=name, markersize=5)
-    right.legend(fontsize=7)
+        right.semilogy(runs[:, 2], runs[:, 0], marker, label=name, markersize=5)
+    right.set_xlim(left=0)
+    right.legend(fontsize=7, loc="lower left")
     finish_axes(right, xlabel="seconds", ylabel="loss after as many evaluations")
     return figure
 
