@@ -156,8 +156,9 @@ def main() -> int:
             todo = sorted(random.Random(0).sample(todo, args.sample), key=lambda x: x[0])
         if (why := first_failure(tests, out / "log")) is not None:
             raise SystemExit(f"{module}: {why} fails as the code stands; see {out / 'log'}.")
+        known = {row["i"] for row in done}
         for i, mutant in track(todo, module):
-            if i not in {row["i"] for row in done}:
+            if i not in known:
                 path.write_text(mutant.pop("code"))
                 done.append({"i": i, **mutant, "by": first_failure(tests, out / "log")})
                 with kept.open("a") as file:

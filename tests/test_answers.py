@@ -78,12 +78,20 @@ def cosine(product, a, b):
     return float(np.clip(product / np.sqrt(a * b), -1, 1))
 
 
+def slope_ratio(o):
+    return o["end_slope"] / o["start_slope"] if o["start_slope"] else 0.0
+
+
+def scalings(o):
+    """The short γ and the long one."""
+    pair, by_length = o["pair"], np.sqrt(o["last_ss"] / o["gg"])
+    return (pair.sy / pair.yy, pair.ss / pair.sy) if pair.yy else (by_length, by_length)
+
+
 def before(o, gamma):
     """The features before the direction, from their description."""
-    r = o["end_slope"] / o["start_slope"] if o["start_slope"] else 0.0
-    pair, fall = o["pair"], -o["start_slope"]
-    by_length = np.sqrt(o["last_ss"] / o["gg"])
-    short, long = (pair.sy / pair.yy, pair.ss / pair.sy) if pair.yy else (by_length, by_length)
+    r = slope_ratio(o)
+    (short, long), fall = scalings(o), -o["start_slope"]
     there = o["curvatures"][o["curvatures"] > 0]
     step, later = o["step"], o["count"] > 1
     reduction = (o["prev_value"] - o["value"]) / fall if fall else 0.0
@@ -207,23 +215,20 @@ def test_a_policy_to_train_begins_with_layers_of_order_one():
 
 def rule_scale(o, cap):
     """γ, ω at half power, and the cap."""
-    r = o["end_slope"] / o["start_slope"] if o["start_slope"] else 0.0
+    r = slope_ratio(o)
     if o["count"] > 0:
         factor = 1.3 if r > -0.2 else 0.5 if r < -0.5 else 1.0
         cap = max(cap * (0.25 ** o["rejections"] if o["rejections"] else factor), 1.0)
-    cap, pair = min(cap, 1e6), o["pair"]
-    by_length = np.sqrt(o["last_ss"] / o["gg"])
-    short, long = (pair.sy / pair.yy, pair.ss / pair.sy) if pair.yy else (by_length, by_length)
-    bend = 2 * o["start_slope"] + 4 * o["end_slope"] - 6 * (o["value"] - o["prev_value"])
-    mean = o["end_slope"] - o["start_slope"]
-    known = o["has_values"] and mean > 0
-    ratio = np.clip(mean / bend if bend > 0 else 1e3, 1e-3, 1e3) if known else 1.0
-    return min(long, cap * short), np.clip(ratio**0.5, 0.5, 1.5), cap
+    cap, (short, long) = min(cap, 1e6), scalings(o)
+    rise, slopes = o["value"] - o["prev_value"], (o["start_slope"], o["end_slope"])
+    known = o["has_values"] and slopes[1] > slopes[0]
+    omega = oracles.omega(rise, *slopes, 0.5) if known else 1.0
+    return min(long, cap * short), omega, cap
 
 
 def rule_step(o, p, dense):
     """T of any step but the first."""
-    r = o["end_slope"] / o["start_slope"] if o["start_slope"] else 0.0
+    r = slope_ratio(o)
     t = min(1 / (1 - r), 4.0) if 0.9 < r < 1 else 4.0 if r >= 1 else 1.0
     fall = o["prev_value"] - o["value"]
     if (o["rejections"] or dense) and o["has_values"] and fall > 0 and p.dg < 0:
