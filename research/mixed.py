@@ -10,7 +10,7 @@ from jax_lbfgs_pi.policy import General, InnerProducts, Observation, Scaling
 
 @struct.dataclass
 class Mixed:
-    """A learned policy whose answers count by `gamma`, `pairs` and `t`, 0 to 1.
+    """A learned policy whose answers count by `gamma`, `omega` and `t`, 0 to 1.
 
     And only where ‖g‖² fell by less than `fast` in the last step, less `soft`; with `unit_start`
     the first step has length 1.
@@ -18,7 +18,7 @@ class Mixed:
 
     policy: General
     gamma: Any = 1.0
-    pairs: Any = 1.0
+    omega: Any = 1.0
     t: Any = 1.0
     fast: Any = 0.0
     soft: Any = 0.0
@@ -41,8 +41,8 @@ class Mixed:
         learned, moved = self.policy.scale(seen, memory)
         base, _ = self.policy.base.scale(seen, memory.base)
         gamma = self._mixed(base.gamma, learned.gamma, self.gamma * self._open(seen))
-        trust = self.pairs * self._open(seen) > 0
-        return Scaling(gamma, jnp.where(trust, learned.num_pairs, base.num_pairs)), moved
+        omega = self._mixed(base.omega, learned.omega, self.omega * self._open(seen))
+        return base._replace(gamma=gamma, omega=omega), moved
 
     def step_size(self, seen: Observation, products: InnerProducts, memory: Any) -> Any:
         learned, moved = self.policy.step_size(seen, products, memory)

@@ -24,12 +24,17 @@ def dense_inverse_hessian(
     return H
 
 
-def omega(rise: float, start_slope: float, end_slope: float, power: float) -> float:
-    """The rule's: the cubic c through both slopes and c(1) - c(0) = rise has c'' where it ends."""
+def curvature_ratio(rise: float, start_slope: float, end_slope: float) -> float:
+    """Of c(t), the cubic through both slopes with c(1) - c(0) = rise: mean c'' over its last."""
     cubic = np.linalg.solve([[1, 1, 1], [0, 0, 1], [3, 2, 1]], [rise, start_slope, end_slope])
     end = 6 * cubic[0] + 2 * cubic[1]
     ratio = (end_slope - start_slope) / end if end > 0 else 1e3
-    return float(np.clip(ratio**power, 0.5, 1.5))
+    return float(np.clip(ratio, 1e-3, 1e3))
+
+
+def omega(rise: float, start_slope: float, end_slope: float, power: float) -> float:
+    """The rule's."""
+    return float(np.clip(curvature_ratio(rise, start_slope, end_slope) ** power, 0.1, 2.0))
 
 
 def two_loop(
@@ -124,15 +129,15 @@ def cubic_minimum(f0, f1, slope0, slope1):
     return float(np.real(roots[np.argmax(np.real(bends))]))
 
 
-def direction(pairs, gamma, g):
-    """-H g by the two-loop recursion, from γ I."""
+def direction(pairs, gamma, g, omegas):
+    """-H g by the two-loop recursion, from γ I, where H y = ω s of each pair when it came in."""
     q, alphas = g.copy(), []
     for s, y in reversed(pairs):
         alphas.append((s @ q) / (s @ y))
         q = q - alphas[-1] * y
     r = gamma * q
-    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
-        r = r + s * (alpha - (y @ r) / (s @ y))
+    for (s, y), alpha, omega in zip(pairs, reversed(alphas), omegas, strict=True):
+        r = r + s * (omega * alpha - (y @ r) / (s @ y))
     return -r
 
 
@@ -141,7 +146,7 @@ def safeguarded(value_and_grad, x0, num_evals, m, with_value=True):
 
     Returns the points at which f was evaluated, and which of them were accepted.
     """
-    x, pairs, values, cap, last = np.array(x0, float), [], [], 10.0, 0.0
+    x, pairs, omegas, values, cap, last = np.array(x0, float), [], [], [], 10.0, 0.0
     trial, t, s, rejected = x, 0.0, None, 0
     points, accepted = [], []
     for _ in range(num_evals):
@@ -176,6 +181,9 @@ def safeguarded(value_and_grad, x0, num_evals, m, with_value=True):
             r = slope1 / slope0
             if s @ y > 1e-10 * np.linalg.norm(s) * np.linalg.norm(y):
                 pairs = [*pairs, (s, y)][-m:]
+                known = with_value and s @ y > 1e4 * np.finfo(float).eps * abs(f_new)
+                new = omega(f_new - values[-1], slope0, slope1, 0.5) if known else 1.0
+                omegas = [*omegas, new][-m:]
             factor = 1.3 if r > -0.2 else 0.5 if r < -0.5 else 1.0
             if rejected:
                 factor = 0.25**rejected
@@ -188,7 +196,7 @@ def safeguarded(value_and_grad, x0, num_evals, m, with_value=True):
             s, y = pairs[-1]
             short, long = (s @ y) / (y @ y), (s @ s) / (s @ y)
             gamma = min(long, cap * short)
-        d = direction(pairs, gamma, g)
+        d = direction(pairs, gamma, g, omegas)
         if len(values) == 1:
             t = 2 * abs(f) / -(g @ d) if with_value else 1 / np.linalg.norm(d)
         else:

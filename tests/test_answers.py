@@ -88,6 +88,13 @@ def scalings(o):
     return (pair.sy / pair.yy, pair.ss / pair.sy) if pair.yy else (by_length, by_length)
 
 
+def curvature_ratio(o):
+    """Mean curvature over that at the end, within 1e±3; 1 where it is unknown."""
+    rise, slopes = o["value"] - o["prev_value"], (o["start_slope"], o["end_slope"])
+    known = o["has_values"] and slopes[1] > slopes[0]
+    return oracles.curvature_ratio(rise, *slopes) if known else 1.0
+
+
 def before(o, gamma):
     """The features before the direction, from their description."""
     r = slope_ratio(o)
@@ -115,6 +122,7 @@ def before(o, gamma):
         np.log(256) / 5 - 1,  # of 300 variables
         4 / (4 + o["count"]),
         log(o["in_span"], gamma * o["gg"]) / 3,
+        log(curvature_ratio(o), 1) / 2,
     ]
 
 
@@ -177,15 +185,16 @@ def test_answers_are_those_of_its_networks():
             averages = 0.8 * averages + 0.2 * np.array(features[:8])
             answer, memory = scale(seen, memory)
             np.testing.assert_allclose(answer.gamma, by_base.gamma * factor(out[0]), rtol=1e-9)
-            trusted = min(float(by_base.num_pairs), 20 * np.exp(np.clip(out[1], -2.3, 0)))
-            np.testing.assert_allclose(answer.num_pairs, trusted, rtol=1e-9)
+            omega = np.clip(by_base.omega * factor(out[1]), 0.1, 3.0)
+            np.testing.assert_allclose(answer.omega, omega, rtol=1e-9)
+            assert answer.num_pairs == by_base.num_pairs
             t = float(base_step(seen, products, memory.base))
             inputs = layer("after", [*after(seen, products, t), *hidden])
             (size,) = layer("size", inputs / (1 + np.abs(inputs)))
             expected = t * factor(size) if seen["count"] else t
             actual, memory = step(seen, products, memory)
             np.testing.assert_allclose(actual, expected, rtol=1e-9)
-            changed += factor(out[0]) != 1, trusted < 6, factor(size) != 1
+            changed += factor(out[0]) != 1, factor(out[1]) != 1, factor(size) != 1
     assert min(changed) > 5
 
 
@@ -214,15 +223,13 @@ def test_a_policy_to_train_begins_with_layers_of_order_one():
 
 
 def rule_scale(o, cap):
-    """γ, ω at half power, and the cap."""
+    """γ, ω and the cap."""
     r = slope_ratio(o)
     if o["count"] > 0:
         factor = 1.3 if r > -0.2 else 0.5 if r < -0.5 else 1.0
         cap = max(cap * (0.25 ** o["rejections"] if o["rejections"] else factor), 1.0)
     cap, (short, long) = min(cap, 1e6), scalings(o)
-    rise, slopes = o["value"] - o["prev_value"], (o["start_slope"], o["end_slope"])
-    known = o["has_values"] and slopes[1] > slopes[0]
-    omega = oracles.omega(rise, *slopes, 0.5) if known else 1.0
+    omega = np.clip(curvature_ratio(o) ** 0.5, 0.1, 2.0)
     return min(long, cap * short), omega, cap
 
 
@@ -238,7 +245,7 @@ def rule_step(o, p, dense):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_rule_is_that_of_its_description(seed):
-    rule = lp.Rule(omega_power=0.5)
+    rule = lp.Rule()
     scale = jax.jit(lambda seen, memory: rule.scale(observation(seen), memory))
     step = jax.jit(lambda seen, p, memory: rule.step_size(observation(seen), p, memory)[0])
     for start in range(0, 60, 6):

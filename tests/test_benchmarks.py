@@ -124,9 +124,12 @@ def test_an_update_is_timed_with_a_full_window_of_usable_pairs(shapes):
         pairs = [(x1 - x0, g1 - g0) for (x0, g0), (x1, g1) in steps]
         assert len(pairs) == m
         assert min(s @ y for s, y in pairs) > 0
-        # The default's γ is its own, and the direction linear in it.
-        gammas = (1.0, 2.0) if name == "ours" else (None,)
-        directions = np.stack([oracles.two_loop(pairs, flat[-1][1], gamma) for gamma in gammas])
+        g, none = flat[-1][1], np.zeros(m)
+        directions = [oracles.two_loop(pairs, g)]
+        if name == "ours":  # the default's γ and ω are its own, and the direction linear in them
+            directions = [oracles.direction(pairs, 1.0, g, none)]
+            directions += [oracles.direction(pairs, 0.0, g, omegas) for omegas in np.eye(m)]
+        directions = np.stack(directions)
         weights = np.linalg.lstsq(directions.T, update)[0]
         error = np.linalg.norm(weights @ directions - update)
         assert error < 1e-7 * np.linalg.norm(update)

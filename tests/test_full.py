@@ -26,7 +26,7 @@ def numbers(seed, n):
 def run(n, memory_size, guarded, with_value):
     """25 steps of the rule: f, and H's γ is chosen anew at each; and ω, where values are told."""
     guard = lp.Guard() if guarded else None
-    policy = lp.Rule(omega_power=0.5) if guarded else "unit"
+    policy = lp.Rule() if guarded else "unit"
     tx = lp.lbfgs_pi(policy, memory_size=memory_size, guard=guard)
 
     @jax.jit

@@ -56,14 +56,14 @@ def test_without_weights_it_is_its_base():
 
 
 def answers_beside_the_base(policy):
-    """Ratios of γ and of t to the base's, and the pairs trusted, on the same observations."""
+    """Ratios of γ and of t to the base's, and ω, on the same observations."""
     seen = []
 
     class Recorder(General):
         def scale(self, seen_now, memory):
             answer, moved = policy.scale(seen_now, memory)
             base, _ = policy.base.scale(seen_now, memory.base)
-            seen.append((float(answer.gamma / base.gamma), float(answer.num_pairs)))
+            seen.append((float(answer.gamma / base.gamma), float(answer.omega)))
             return answer, moved
 
         def step_size(self, seen_now, products, memory):
@@ -86,14 +86,14 @@ def test_its_answers_stay_within_bounds_of_the_base():
     """However large the weights."""
     sizes = (1.0, 1.0, 30.0)
     seen = [answers_beside_the_base(random_general(i, size)) for i, size in enumerate(sizes)]
-    gammas, num_pairs, steps = np.concatenate(seen).T
+    gammas, omegas, steps = np.concatenate(seen).T
     widest = np.exp(general.BOUND)
     for factors in (gammas, steps):
         assert np.all((factors >= 0.999 / widest) & (factors <= 1.001 * widest))
         assert np.ptp(np.log(factors)) > general.BOUND
-    fewest = features.MOST_PAIRS * np.exp(-general.TRUST)
-    assert np.all((num_pairs >= 0.999 * fewest) & (num_pairs <= features.MOST_PAIRS))
-    assert np.ptp(num_pairs) > 10
+    least, most = general.OMEGA_BOUNDS
+    assert np.all((omegas >= least) & (omegas <= most))
+    assert np.ptp(np.log(omegas)) > 2.0
 
 
 POLICIES = {"rule": Rule(), "learned": random_general(0)}

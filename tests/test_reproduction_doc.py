@@ -37,6 +37,9 @@ def test_every_command_and_every_file_is_there():
 @pytest.mark.parametrize("race", [race for race in RACES if (SHIPPED / "records" / race).is_dir()])
 def test_shipped_records_are_of_the_shipped_policies(race):
     known = json.loads((SHIPPED / "records" / race / "race.json").read_text())["policies"]
-    policies = policies_of(RACES[race], SHIPPED)
-    assert {name: policy_digest(policy) for name, policy in policies.items()} == known
+    digests = {name: policy_digest(p) for name, p in policies_of(RACES[race], SHIPPED).items()}
+    if (general := "L-BFGS-π, general") in digests:
+        assert digests.pop(general) != known.pop(general)  # trained anew since
+        assert "`general` (of 2026-11-26)" in TEXT
+    assert digests == known
     assert set(known) <= set(records_of(SHIPPED, race).optimizers)

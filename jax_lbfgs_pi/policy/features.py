@@ -14,7 +14,7 @@ from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
 MOST_PARAMS, MOST_PAIRS = 256, 20
 """More of these are read as so many: no policy has been trained on more."""
 
-NUM_BEFORE = 19
+NUM_BEFORE = 20
 NUM_AFTER = 5
 MOST_LOG = 9.0
 """Ratios beyond e^±9 are read as that."""
@@ -37,17 +37,20 @@ def before_direction(
     flatnesses = _ratio(jnp.ones_like(newest), seen.curvatures)
     greatest = (jnp.max(x, initial=0.0) for x in (seen.curvatures, flatnesses))
     most, flattest = linalg.materialize(tuple(greatest))
-    long_log, base_log, fall_log, steep_log, span_log, step_log, most_log, flat_log = _logs(
-        (seen.long_scaling(), short),
-        (base_gamma, short),
-        (seen.gg, seen.prev_gg),
-        # sᵀBs / sᵀy, B the last inverse of H; above 1 where the model was too steep.
-        (jnp.where(scaled, seen.step_size * predicted, 0.0), step.sy),
-        # How much of the gradient lies where the pairs should have left none.
-        (seen.in_span, base_gamma * seen.gg),
-        (jnp.where(scaled, seen.step_size, 0.0), jnp.ones_like(r)),
-        (most, newest),
-        (flattest * newest, jnp.ones_like(r)),
+    long_log, base_log, fall_log, steep_log, span_log, step_log, most_log, flat_log, bend_log = (
+        _logs(
+            (seen.long_scaling(), short),
+            (base_gamma, short),
+            (seen.gg, seen.prev_gg),
+            # sᵀBs / sᵀy, B the last inverse of H; above 1 where the model was too steep.
+            (jnp.where(scaled, seen.step_size * predicted, 0.0), step.sy),
+            # How much of the gradient lies where the pairs should have left none.
+            (seen.in_span, base_gamma * seen.gg),
+            (jnp.where(scaled, seen.step_size, 0.0), jnp.ones_like(r)),
+            (most, newest),
+            (flattest * newest, jnp.ones_like(r)),
+            (seen.curvature_ratio(), jnp.ones_like(r)),
+        )
     )
     return jnp.stack(
         [
@@ -70,6 +73,7 @@ def before_direction(
             jnp.full_like(r, jnp.log(min(seen.num_params, MOST_PARAMS)) / 5.0 - 1.0),
             4.0 / (4.0 + count),
             span_log / 3.0,
+            bend_log / 2.0,
         ]
     ).astype(r.dtype)
 

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.policy.features import (
-    MOST_PAIRS,
     NUM_AFTER,
     NUM_BEFORE,
     after_direction,
@@ -24,8 +23,8 @@ NUM_AVERAGES = 8
 DECAY = 0.8
 BOUND = 1.5
 """The residual's factors lie within e^±BOUND."""
-TRUST = 2.3
-"""At least e^-TRUST of `MOST_PAIRS` pairs are trusted, two; at first all."""
+OMEGA_BOUNDS = 0.1, 3.0
+"""So is ω, times a factor."""
 LAYERS = {
     "before": (NUM_BEFORE + NUM_AVERAGES, WIDTH),
     "answer": (WIDTH, 2),
@@ -55,10 +54,9 @@ class GeneralMemory(NamedTuple):
 class General:
     """The answers of `base`, times `exp(network)`, bounded; with weights 0 those of `base`.
 
-    γ and t may differ from the base's by a factor e^±1.5, and from two pairs on
-    any number is trusted. Two small networks: one before the direction, one after. Their
-    activations are rational, and what is bounded is clipped: in a batch of small problems
-    transcendental functions are what a policy costs.
+    γ, ω and t may differ from the base's by a factor e^±1.5. Two small networks: one before the
+    direction, one after. Their activations are rational, and what is bounded is clipped: in a batch
+    of small problems transcendental functions are what a policy costs.
 
     Attributes:
       params: weights, a dict of arrays.
@@ -80,7 +78,7 @@ class General:
         )
 
     def scale(self, seen: Observation, memory: GeneralMemory) -> tuple[Scaling, GeneralMemory]:
-        """The base's answer, γ times a factor, and the newest of its pairs."""
+        """The base's answer, γ and ω each times a factor."""
         answer, base = self.base.scale(seen, memory.base)
         dtype = seen.gg.dtype
         features = before_direction(seen, answer.gamma)
@@ -88,11 +86,10 @@ class General:
         hidden = jax.nn.soft_sign(_layer(self.params["before"], inputs))
         out = _layer(self.params["answer"], hidden)
         gamma = answer.gamma * _factor(out[0])
-        share = jnp.exp(jnp.clip(out[1], -TRUST, 0.0))
-        num_pairs = jnp.minimum(answer.num_pairs, max(seen.memory_size, MOST_PAIRS) * share)
+        omega = jnp.clip(jnp.asarray(answer.omega) * _factor(out[1]), *OMEGA_BOUNDS)
         averages = DECAY * memory.averages + (1.0 - DECAY) * features[:NUM_AVERAGES]
         moved = GeneralMemory(base, averages.astype(dtype), hidden.astype(dtype))
-        return answer._replace(gamma=gamma.astype(dtype), num_pairs=num_pairs.astype(dtype)), moved
+        return answer._replace(gamma=gamma.astype(dtype), omega=omega.astype(dtype)), moved
 
     def step_size(
         self, seen: Observation, products: InnerProducts, memory: GeneralMemory

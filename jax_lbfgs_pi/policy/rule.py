@@ -65,9 +65,9 @@ class Rule:
     num_pairs: Any = None
     update: str = struct.field(pytree_node=False, default="self-scaled-broyden")
     start: str = struct.field(pytree_node=False, default="short")
-    omega_power: Any = 0.0
-    least_omega: Any = 0.5
-    most_omega: Any = 1.5
+    omega_power: Any = 0.5
+    least_omega: Any = 0.1
+    most_omega: Any = 2.0
 
     reads_ds: ClassVar[bool] = False
 

@@ -79,9 +79,6 @@ def _described(policy: StepPolicy) -> dict[str, Any]:
         )
     names = (field.name for field in dataclasses.fields(policy))
     settings = {name: getattr(policy, name) for name in names}
-    if float(settings["omega_power"]) == 0:
-        # ω is 1: so says a file without, as they were before, and so has the same digest.
-        settings = {name: x for name, x in settings.items() if "omega" not in name}
     as_is = (str, type(None))
     return {"rule": {k: x if isinstance(x, as_is) else float(x) for k, x in settings.items()}}
 
@@ -154,13 +151,13 @@ def read_policy(path: Path) -> Saved:
 
 
 def _rule(settings: dict[str, Any]) -> Rule:
-    names = ("update", "start")
-    numbers = {name: x for name, x in settings.items() if name not in names}
-    if not all(x is None or type(x) in (int, float) for x in numbers.values()):
-        raise ValueError("the rule's settings are no numbers")
-    if any(x is None for name, x in numbers.items() if name != "num_pairs"):
+    if set(settings) != {field.name for field in dataclasses.fields(Rule)}:
         raise ValueError("the rule's settings are not all there")
-    return Rule(**{"omega_power": 0.0, **settings})
+    for name, x in settings.items():
+        may_be = (str,) if name in ("update", "start") else (int, float)
+        if type(x) not in may_be and (name, x) != ("num_pairs", None):
+            raise ValueError("the rule's settings are no numbers")
+    return Rule(**settings)
 
 
 def _build(params: Any, attributes: dict[str, Any]) -> Saved:
