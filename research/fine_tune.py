@@ -14,7 +14,7 @@ jax.config.update("jax_enable_x64", True)
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.evaluation.tables import Table, markdown
-from jax_lbfgs_pi.training.fine_tune_report import verdict_rows
+from jax_lbfgs_pi.training.fine_tune_report import verdict_table
 from research.fine_tune_families import FAMILIES
 
 
@@ -37,7 +37,7 @@ def main():
                 f"{saved.value:z.0f} [{saved.low:z.0f}, {saved.high:z.0f}]",
                 f"{verdict.room:z.0f}",
             ]
-            evals = " / ".join(row[1] for row in verdict_rows(tuned))
+            evals = " / ".join(row[1] for row in verdict_table(tuned).rows)
             row = [tasks.name, *cells, evals, "use it" if verdict.helps else "keep general"]
             path.write_text(json.dumps(row))
             print(name, verdict.sentence, flush=True)

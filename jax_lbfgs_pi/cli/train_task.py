@@ -5,8 +5,6 @@ import dataclasses
 import json
 from typing import Any
 
-from rich.table import Table
-
 from jax_lbfgs_pi.cli.common import (
     console,
     load_tasks,
@@ -35,11 +33,12 @@ FIGURES = {
 def train_task(args: argparse.Namespace) -> dict[str, Any]:
     """Trains with a progress bar, and writes policy, card, figures and verdict to `args.out`."""
     from jax_lbfgs_pi.evaluation.figures import save_figure
+    from jax_lbfgs_pi.evaluation.tables import for_terminal
     from jax_lbfgs_pi.files import write_atomically
     from jax_lbfgs_pi.pretrained import DEFAULT, save_policy
     from jax_lbfgs_pi.training.development import FineTuneConfig
     from jax_lbfgs_pi.training.fine_tune import fine_tune
-    from jax_lbfgs_pi.training.fine_tune_report import card, profile, progress, verdict_rows
+    from jax_lbfgs_pi.training.fine_tune_report import card, profile, progress, verdict_table
     from jax_lbfgs_pi.training.tensorboard import curves
 
     refuse_unread(args, "--task", NOT_READ)
@@ -91,7 +90,7 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     }
     write_atomically(args.out / "summary.json", json.dumps(summary, indent=2))
     write_atomically(args.out / "policy.md", card(tasks, tuned, summary))
-    table = _table(verdict_rows(tuned), verdict)
+    table = for_terminal(verdict_table(tuned))
     write_report(
         args.out,
         f"A policy for {tasks.name}",
@@ -110,14 +109,3 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     if verdict.helps:
         out.print(f'Use it: lp.minimize(f, x0, policy=lp.load_policy("{path}"))', soft_wrap=True)
     return summary
-
-
-def _table(rows: list[list[str]], verdict: Any) -> Table:
-    num = len(next(iter(verdict.evals.values())))
-    title = f"{num} held-out tasks, to {verdict.target:g} of the reduction of f"
-    table = Table(title=title, title_justify="left", min_width=min(len(title), 80))
-    for i, name in enumerate(("", "evaluations", "solved", "the trained one is first")):
-        table.add_column(name, justify="right" if i else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table

@@ -1,4 +1,4 @@
-"""What a training on one class of problems says: a table's rows, figures, and the policy's card."""
+"""What a training on one class of problems says: a table, figures, and the policy's card."""
 
 from typing import Any
 
@@ -9,13 +9,14 @@ from jax_lbfgs_pi.bench.costs import Costs
 from jax_lbfgs_pi.bench.figures import profile_data
 from jax_lbfgs_pi.evaluation.figures import finish_axes
 from jax_lbfgs_pi.evaluation.statistics import median
+from jax_lbfgs_pi.evaluation.tables import Table, markdown
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.training.development import TRAINED
 from jax_lbfgs_pi.training.fine_tune import FineTuned
 from jax_lbfgs_pi.training.verdict import share_first
 
 
-def verdict_rows(tuned: FineTuned) -> list[list[str]]:
+def verdict_table(tuned: FineTuned) -> Table:
     """By optimizer: median evaluations, tasks solved, how often the trained policy is first."""
     mine, rows = tuned.verdict.evals[TRAINED], []
     for name, evals in tuned.verdict.evals.items():
@@ -23,7 +24,8 @@ def verdict_rows(tuned: FineTuned) -> list[list[str]]:
         first = "" if name == TRAINED else f"{share_first(mine, evals):.0%}"
         cost = f"{typical:.0f}" if np.isfinite(typical) else "∞"
         rows.append([name, cost, f"{np.mean(np.isfinite(evals)):.0%}", first])
-    return rows
+    title = f"{len(mine)} held-out tasks, to {tuned.verdict.target:g} of the reduction of f"
+    return Table(title, ["", "evaluations", "solved", "the trained one is first"], rows)
 
 
 def profile(tuned: FineTuned) -> Figure:
@@ -59,9 +61,6 @@ def progress(tuned: FineTuned) -> Figure:
 
 def card(tasks: TaskSet, tuned: FineTuned, summary: dict[str, Any]) -> str:
     """The policy's card, in Markdown."""
-    rows = [["", "evaluations", "solved", "the trained one is first"], ["---", *["---:"] * 3]]
-    rows += verdict_rows(tuned)
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
     about = summary["provenance"]
     made = ", ".join(
         f"{name} {about[name]}" for name in ("jax", "optax", "python") if name in about
@@ -71,8 +70,7 @@ def card(tasks: TaskSet, tuned: FineTuned, summary: dict[str, Any]) -> str:
         "",
         tuned.verdict.sentence,
         "",
-        *lines,
-        "",
+        markdown(verdict_table(tuned)),
         f"{len(tasks)} tasks: three fifths to train on, a fifth to choose by, a fifth held out, of "
         f"which the table is. Solved: f within {tuned.verdict.target:g} of its reduction from the "
         f"least found. {summary['generations']} generations of evolution strategies from "
