@@ -1,4 +1,6 @@
-"""A policy trained on the rule with ω beside the one before, whose curves `research.omega` keeps.
+"""A policy trained on the rule with ω beside the one before.
+
+The curves of that one are kept by `research.omega`, run at commit c1bf07f.
 
 python -m research.omega_trained FOLDER [generation ...]: FOLDER is the `--out` of a training.
 """

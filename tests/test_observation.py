@@ -42,8 +42,8 @@ def run(num_steps, with_value=True):
 
 @pytest.mark.parametrize("with_value", [True, False])
 def test_a_policy_is_shown_the_products_of_the_vectors(with_value):
-    trials, seen = run(30, with_value)
-    assert sum(not accepted for *_, accepted in trials) > 1
+    trials, seen = run(45, with_value)
+    assert sum(not accepted for *_, accepted in trials) > 2
     pairs, last, rejections = [], None, 0
     for (x, g, value, accepted), shown in zip(trials, seen, strict=True):
         if not accepted:

@@ -24,7 +24,7 @@ DECAY = 0.8
 BOUND = 1.5
 """The residual's factors lie within e^±BOUND."""
 OMEGA_BOUNDS = 0.1, 3.0
-"""So is ω, times a factor."""
+"""ω lies between these, whatever its factor."""
 LAYERS = {
     "before": (NUM_BEFORE + NUM_AVERAGES, WIDTH),
     "answer": (WIDTH, 2),

@@ -84,7 +84,7 @@ class Rule:
         return RuleMemory(jnp.asarray(self.cap, dtype))
 
     def scale(self, seen: Observation, memory: RuleMemory) -> tuple[Scaling, RuleMemory]:
-        """γ = short · min(long / short, cap), and all pairs; of a dense H, τ and φ."""
+        """γ = short · min(long / short, cap), ω, and all pairs; of a dense H, τ and φ."""
         cap = memory.cap
         r = seen.slope_ratio()
         raised, lowered, rejected, raise_ratio, lower_ratio = (
