@@ -337,9 +337,10 @@ def test_an_interrupt_keeps_the_finished_parts(monkeypatch, tmp_path):
     assert set(json.loads((tmp_path / report.RESULTS).read_text())) == {"memory"}
 
 
-def test_the_huge_run_is_three_finite_updates_in_float32():
-    result = memory.huge(1000)
-    assert result["peak_bytes"] > 4 * 12 * 1000
+def test_the_huge_run_is_three_steps_of_the_default_that_fall():
+    result = memory.huge(20_000)
+    assert result["memory_size"] == 10
+    assert result["peak_bytes"] > 4 * 22 * 20_000
 
 
 def test_huge_is_for_memory_alone(capsys):
