@@ -82,10 +82,11 @@ def all_reduces(kind):
     mesh, out = make_mesh(kind), {}
     for m in (1, 5, 12):
         for names in ("c", "ab", "abcd"):
-            tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=m)
+            tx = lp.lbfgs_pi(memory_size=m)
             with within(mesh, kind):
                 params = put(start(names), mesh)
-                compiled = jax.jit(tx.update).lower(params, tx.init(params), params).compile()
+                lowered = jax.jit(tx.update).lower(params, tx.init(params), params, value=1.0)
+                compiled = lowered.compile()
             names_of = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\("
             out[f"{m} {names}"] = re.findall(names_of, compiled.as_text())
     return out

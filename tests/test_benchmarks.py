@@ -12,6 +12,7 @@ from benchmarks import __main__ as bench
 from benchmarks import (
     batch,
     batch_problems,
+    communication,
     dense,
     iteration,
     memory,
@@ -341,6 +342,20 @@ def test_the_huge_run_is_three_steps_of_the_default_that_fall():
     result = memory.huge(20_000)
     assert result["memory_size"] == 10
     assert result["peak_bytes"] > 4 * 22 * 20_000
+
+
+def test_collectives_of_an_iteration_are_counted_in_programs():
+    # Two loops over the pairs with one each; the search, its slopes, and the products of the pair.
+    assert communication.count_elsewhere(3) == {"L-BFGS-π": 2, "optax.lbfgs": 2 * 3 + 3}
+
+
+@pytest.mark.parametrize("num_devices", [1, 8, 100])
+def test_the_simulated_step_takes_what_the_formula_says(num_devices):
+    step = communication.Step(vectors=30, collectives=4)
+    seconds = communication.simulate(step, num_devices, 10**8)
+    assert np.mean(seconds) == pytest.approx(
+        communication.mean_seconds(step, num_devices, 10**8), rel=1e-3
+    )
 
 
 def test_huge_is_for_memory_alone(capsys):
