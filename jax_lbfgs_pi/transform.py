@@ -65,9 +65,9 @@ def scale_by_lbfgs_pi(
       never needs `value`.
 
     Raises:
-      ValueError: for `memory_size < 1`, a length that is not positive, or an unknown policy; from
-        `init` for a dense H above its limit; from `update` if `params` is None, or if gradients and
-        parameters differ in structure or shape.
+      ValueError: for `memory_size < 1`, a length that is not positive, an unknown policy, or one
+        for a dense H without it; from `init` for a dense H above its limit; from `update` if
+        `params` is None, or if gradients and parameters differ in structure or shape.
       TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
     """
     size = _as_memory_size(memory_size)
@@ -82,6 +82,10 @@ def scale_by_lbfgs_pi(
     if policy is None and isinstance(size, Dense):
         policy = "rule"  # the learned ones know windows
     step_policy = as_policy(policy)
+    if not isinstance(size, Dense) and getattr(step_policy, "is_for_a_dense_h", False):
+        raise ValueError(
+            'This policy is for a dense H alone: use it with memory_size="dense", or another.'
+        )
     if isinstance(size, Dense) and guard is not None and guard.first_decrease is None:
         guard = guard._replace(first_decrease=FIRST_DECREASE)
 

@@ -53,6 +53,7 @@ def lanes(general: General) -> dict[str, Mixed]:
         "rule": rule(),
         "rule, γ short": rule(cap=1.0, raised=1.0),
         "rule, γ long": rule(cap=1e6, raised=1.0, lowered=1.0, rejected=1.0),
+        "rule, ω = 1": rule(omega_power=0.0),
         "rule, t = 1": rule(longest=1.0),
         "rule, 5 pairs": rule(num_pairs=5.0),
         "rule, no length limit": rule(growth=1e30),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.policy import General, Observation
+from jax_lbfgs_pi.policy import General, Observation, Scaling
 from jax_lbfgs_pi.policy.features import after_direction, before_direction
-from jax_lbfgs_pi.policy.general import LAYERS, init_general
+from jax_lbfgs_pi.policy.general import OF_A_DENSE_H, OF_A_WINDOW, init_general, layers
 from jax_lbfgs_pi.policy.observation import Pair, inner_products
 from jax_lbfgs_pi.policy.self_scaling import UPDATES
 from tests import oracles
@@ -18,16 +18,16 @@ from tests import oracles
 MEMORY_SIZE, NUM_PARAMS = 6, 300
 
 
-def random_policy():
+def random_policy(answers):
     rng = np.random.default_rng(0)
     params = {
         name: {"kernel": rng.normal(size=shape), "bias": rng.normal(size=shape[1:])}
-        for name, shape in LAYERS.items()
+        for name, shape in layers(answers).items()
     }
-    return General(params=params, base=lp.Rule())
+    return General(params=params, base=lp.Rule(), answers=answers)
 
 
-POLICY = random_policy()
+POLICY, DENSE_POLICY = random_policy(OF_A_WINDOW), random_policy(OF_A_DENSE_H)
 
 
 def draw(seed):
@@ -137,8 +137,8 @@ def after(o, p, t):
     ]
 
 
-def layer(name, x):
-    weights = POLICY.params[name]
+def layer(name, x, policy=POLICY):
+    weights = policy.params[name]
     return np.asarray(x, float) @ np.asarray(weights["kernel"]) + np.asarray(weights["bias"])
 
 
@@ -149,7 +149,9 @@ def factor(out):
 
 @functools.cache
 def programs():
-    before_jit = jax.jit(lambda seen, gamma: before_direction(observation(seen), gamma))
+    before_jit = jax.jit(
+        lambda seen, gamma: before_direction(observation(seen), Scaling(gamma, MEMORY_SIZE))
+    )
     after_jit = jax.jit(lambda seen, p, t: after_direction(observation(seen), p, t))
     scale = jax.jit(lambda seen, memory: POLICY.scale(observation(seen), memory))
     step = jax.jit(lambda seen, p, memory: POLICY.step_size(observation(seen), p, memory))
@@ -217,6 +219,41 @@ def test_a_policy_to_train_begins_with_layers_of_order_one():
     for name in ("before", "after"):
         kernel = np.asarray(params[name]["kernel"])
         np.testing.assert_allclose(np.std(kernel) * len(kernel) ** 0.5, 1.0, rtol=0.2)
+
+
+def test_answers_for_a_dense_h_are_those_of_its_networks():
+    """Of a matrix it reads τ, φ and h in place of what pairs would tell."""
+    scale = jax.jit(
+        lambda seen, b, h: DENSE_POLICY.scale(observation(seen, b=b, h=h), DENSE_POLICY.init(float))
+    )
+    base = jax.jit(
+        lambda seen, b, h: lp.Rule().scale(observation(seen, b=b, h=h), lp.Rule().init(float))[0]
+    )
+    rng, changed, beyond = np.random.default_rng(1), np.zeros(3), 0
+    for i in range(100):
+        seen, _ = draw(i)
+        b = 10.0 ** rng.uniform(-2, 2)
+        h = 10.0 ** rng.uniform(0.01, 2) / b * bool(rng.integers(0, 6))
+        seen |= {"curvatures": np.zeros(0)}
+        told = seen, jnp.asarray(b), jnp.asarray(h)
+        by_rule = base(*told)
+        features = before(seen, float(by_rule.gamma))
+        features[13:15] = log(float(by_rule.tau), 1), np.clip(float(by_rule.phi), -1, 2)
+        features[18] = log(h, 1) / 3
+        inputs = layer("before", [*features, *np.zeros(8)], DENSE_POLICY)
+        out = layer("answer", inputs / (1 + np.abs(inputs)), DENSE_POLICY)
+        factors = [factor(x) for x in out]
+        answer, _ = scale(*told)
+        np.testing.assert_allclose(answer.tau, by_rule.tau * factors[0], rtol=1e-9)
+        omega = np.clip(by_rule.omega * factors[1], 0.1, 3.0)
+        np.testing.assert_allclose(answer.omega, omega, rtol=1e-9)
+        phi = by_rule.phi * (factors[2] if by_rule.phi > 0 else 1.0)
+        np.testing.assert_allclose(answer.phi, phi, rtol=1e-9)
+        assert answer.gamma == by_rule.gamma
+        changed += np.array(factors) != 1
+        beyond += by_rule.phi <= 0
+    assert min(changed) > 5
+    assert beyond > 5
 
 
 # -- the rule ------------------------------------------------------------------------------------

@@ -507,6 +507,17 @@ def test_train_general_trains_goes_on_and_says_what_it_does_not_read(command, tm
     assert "Unknown family 'nothing'" in err
 
 
+def test_train_dense_trains_a_policy_for_a_dense_h(command, tmp_path):
+    dense = ("train", "--preset", "dense", "--generations", 1, "--families", "curve-power-law")
+    status, out, _ = command(*dense, "--out", tmp_path)
+    assert status == 0
+    assert "--policy general" in out
+    assert lp.load_policy(tmp_path / "policy.safetensors").is_for_a_dense_h
+    status, _, err = command(*dense, "--init-from", "general", "--out", tmp_path / "other")
+    assert status == 2
+    assert "begin with such a one" in err
+
+
 # --- policies and demo ----------------------------------------------------------------------------
 
 

@@ -11,9 +11,11 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
-from jax_lbfgs_pi.policy import General, Rule, init_general
+from jax_lbfgs_pi.bench import policy_entrant
+from jax_lbfgs_pi.policy import OF_A_DENSE_H, General, Rule, init_general
 from jax_lbfgs_pi.suite.families import FAMILIES
-from jax_lbfgs_pi.training.evolution import SOFTNESS, EvolutionConfig, evolve
+from jax_lbfgs_pi.training.evolution import SOFTNESS, begin, evolve
+from jax_lbfgs_pi.training.evolution_config import EvolutionConfig
 from jax_lbfgs_pi.training.evolution_run import evolve_in
 from jax_lbfgs_pi.training.population import (
     LEAST_GAP,
@@ -179,13 +181,39 @@ def test_bad_settings():
         EvolutionConfig(generations=0)
     with pytest.raises(ValueError, match="memory_sizes must be positive"):
         EvolutionConfig(memory_sizes=(None, 0))
+    with pytest.raises(ValueError, match=r"None, or \("):
+        EvolutionConfig(memory_sizes=("dense", 10))
+    with pytest.raises(ValueError, match="Unknown family 'quadratic-160'"):
+        EvolutionConfig(families=("quadratic-160",), memory_sizes=("dense",))
     with pytest.raises(ValueError, match="Unknown family 'nothing'"):
         EvolutionConfig(families=("nothing",))
 
 
-@pytest.mark.parametrize("memory_sizes", [pytest.param((3, 5), marks=pytest.mark.slow), (None,)])
+@pytest.mark.parametrize(
+    "memory_sizes", [pytest.param((3, 5), marks=pytest.mark.slow), (None,), ("dense",)]
+)
 def test_what_is_trained_is_a_policy(memory_sizes, tmp_path):
     policy, _ = evolve(dataclasses.replace(SMALL, generations=1, memory_sizes=memory_sizes))
-    path = lp.save_policy(policy, tmp_path / "mine")
-    result = lp.minimize(oracles.rosenbrock, jnp.zeros(3), policy=lp.load_policy(path), tol=1e-6)
+    loaded = lp.load_policy(lp.save_policy(policy, tmp_path / "mine"))
+    solve = functools.partial(
+        lp.minimize, oracles.rosenbrock, jnp.zeros(3), policy=loaded, tol=1e-6
+    )
+    dense = memory_sizes == ("dense",)
+    result = solve(memory_size="dense" if dense else None)
     assert int(result.status) == lp.Status.CONVERGED
+    if dense:
+        for other in (None, "full", 5):
+            with pytest.raises(ValueError, match="This policy is for a dense H alone"):
+                solve(memory_size=other)
+        assert policy_entrant(tmp_path / "mine.safetensors", memory_size=5).make().init(
+            jnp.zeros(3)
+        )[0].history.matrix.shape == (3, 3)
+
+
+def test_a_training_begins_with_a_policy_that_answers_the_same():
+    dense = dataclasses.replace(SMALL, memory_sizes=("dense",))
+    untrained = init_general(jax.random.key(5), Rule(), OF_A_DENSE_H)
+    weights, _ = ravel_pytree(untrained.params)
+    np.testing.assert_array_equal(begin(dense, untrained).weights, weights)
+    with pytest.raises(ValueError, match="answers tau, omega, phi, but this training is of one"):
+        begin(SMALL, untrained)

@@ -13,7 +13,7 @@ from jax_lbfgs_pi.bench import Record, RecordFolder
 from jax_lbfgs_pi.evaluation import race
 from jax_lbfgs_pi.pretrained import file_format
 from jax_lbfgs_pi.tasks import quadratic_tasks
-from jax_lbfgs_pi.training.evolution import EvolutionConfig
+from jax_lbfgs_pi.training.evolution_config import EvolutionConfig
 from jax_lbfgs_pi.training.evolution_run import LOG, STATE, evolve_in
 from jax_lbfgs_pi.training.log import read_log
 

@@ -10,7 +10,7 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.cli import EXIT_ERROR, main
 from jax_lbfgs_pi.locks import owned
 from jax_lbfgs_pi.tasks import quadratic_tasks
-from jax_lbfgs_pi.training.evolution import EvolutionConfig
+from jax_lbfgs_pi.training.evolution_config import EvolutionConfig
 from jax_lbfgs_pi.training.evolution_run import LOG, STATE, evolve_in
 from tests.marks import some_of
 

@@ -125,6 +125,7 @@ def optimistix_bfgs(loss, points, x0, max_evals):
 OURS, SEARCHED = "L-BFGS-π dense", "zoom-searched Broyden"
 OPTIMIZERS = {
     OURS: in_jax(lambda: lp.lbfgs_pi(memory_size="dense")),
+    f"{OURS}, rule": in_jax(lambda: lp.lbfgs_pi("rule", memory_size="dense")),
     SEARCHED: on_host(searched),
     "optax.lbfgs": in_jax(lambda: optax.lbfgs(memory_size=10)),
     "L-BFGS-π": in_jax(lambda: lp.lbfgs_pi(memory_size=10)),

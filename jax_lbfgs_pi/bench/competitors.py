@@ -12,6 +12,7 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi import baselines
 from jax_lbfgs_pi.baselines import Competitor
 from jax_lbfgs_pi.bench.kanzow_steck import kanzow_steck
+from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import DEFAULT, policy_digest
 
 FAVOURITE = "L-BFGS-π"
@@ -48,7 +49,7 @@ class ScipyByEvaluation(SuiteCompetitor):
 def policy_entrant(
     policy: str | os.PathLike[str], *, name: str | None = None, **options: Any
 ) -> SuiteCompetitor:
-    """L-BFGS-π with a policy, as an entrant `π NAME`.
+    """L-BFGS-π with a policy, as an entrant `π NAME`; one for a dense H has it.
 
     Args:
       policy: a shipped policy's name, or a policy file's path.
@@ -59,6 +60,8 @@ def policy_entrant(
       ValueError: as `load_policy`.
     """
     loaded = lp.load_policy(policy)
+    if isinstance(loaded, General) and loaded.is_for_a_dense_h:  # it knows no other memory
+        options["memory_size"] = "dense"
     return SuiteCompetitor(
         name=name or f"π {Path(policy).stem}",
         make=lambda: lp.lbfgs_pi(loaded, **options),

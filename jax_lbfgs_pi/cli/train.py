@@ -33,10 +33,11 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     add_task_options(parser)
     parser.add_argument(
-        "--preset", choices=("fast", "paper", "general"), default="fast",
+        "--preset", choices=("fast", "paper", "general", "dense"),
+        default="fast",
         help="fast maps over a batch of tasks, with the closed-form clip layer (default); general "
         "trains a residual on the rule by evolution strategies, on random problems of many "
-        "families, whatever the data set",
+        "families, whatever the data set; dense is that for a dense H",
     )  # fmt: skip
     parser.add_argument("--epochs", type=positive, metavar="N", help="passes over the tasks")
     parser.add_argument(
@@ -56,11 +57,13 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--generations", type=positive, metavar="N",
-        help="moves of the weights, of the preset general (default: 2500) or --task (600)",
+        help="moves of the weights, of the presets general (default: 2500) and dense (1200), or "
+        "--task (600)",
     )  # fmt: skip
     parser.add_argument(
         "--families", type=lambda text: tuple(text.split(",")), metavar="F,F",
-        help="families of random problems that the preset general trains on (default: all)",
+        help="families of random problems that the presets general and dense train on (default: "
+        "all)",
     )  # fmt: skip
     parser.add_argument("--learn-limits", action="store_true", help="learn τ_m and τ_M too")
     parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
@@ -81,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         from jax_lbfgs_pi.cli.train_task import train_task
 
         return train_task(args)
-    if args.preset == "general":
+    if args.preset in ("general", "dense"):
         from jax_lbfgs_pi.cli.train_general import train_general
 
         return train_general(args)

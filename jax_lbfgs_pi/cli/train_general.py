@@ -1,4 +1,4 @@
-"""`lbfgs-pi train --preset general`."""
+"""`lbfgs-pi train --preset general`, and `dense`: the same for a dense H."""
 
 import argparse
 import dataclasses
@@ -32,17 +32,18 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
     from jax_lbfgs_pi.files import write_atomically
     from jax_lbfgs_pi.policy import General
     from jax_lbfgs_pi.pretrained import load_policy, save_policy
-    from jax_lbfgs_pi.training.evolution import EvolutionConfig
+    from jax_lbfgs_pi.training.evolution_config import DENSE, EvolutionConfig
     from jax_lbfgs_pi.training.evolution_run import evolve_in
     from jax_lbfgs_pi.training.tensorboard import curves
 
-    refuse_unread(args, "The preset general", NOT_READ)
+    refuse_unread(args, f"The preset {args.preset}", NOT_READ)
+    changes = {"generations": args.generations, "families": args.families}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    preset = DENSE if args.preset == "dense" else EvolutionConfig()
+    config = dataclasses.replace(preset, seed=args.seed, **changes)
     start = None if args.init_from is None else load_policy(args.init_from)
     if not (start is None or isinstance(start, General)):
         raise ValueError(f"--init-from {str(args.init_from)!r} is no policy of this preset.")
-    changes = {"generations": args.generations, "families": args.families}
-    changes = {name: value for name, value in changes.items() if value is not None}
-    config = EvolutionConfig(seed=args.seed, **changes)
     wins: list[float] = []
     with curves(args.out, on=args.tensorboard) as add, make_bar() as bar:
         task = bar.add_task("compiling", total=config.generations)
@@ -74,7 +75,7 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
     table = _table(log)
     write_report(
         args.out,
-        "Training of a general policy",
+        f"Training of a policy, preset {args.preset}",
         {"Gain": [table]},
         FIGURES,
         settings={"init_from": args.init_from, **dataclasses.asdict(config)},
@@ -83,7 +84,8 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
     out = console(args)
     out.print(table)
     out.print(f"Policy, log, figure and report.html: {args.out}", soft_wrap=True)
-    out.print(f"Judge it: lbfgs-pi bench --policy {path} --policy rule", soft_wrap=True)
+    rival = "general" if config.is_dense else "rule"
+    out.print(f"Judge it: lbfgs-pi bench --policy {path} --policy {rival}", soft_wrap=True)
     return summary
 
 

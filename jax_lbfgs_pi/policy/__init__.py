@@ -4,7 +4,7 @@
 are policies; none of them knows the others.
 """
 
-from jax_lbfgs_pi.policy.general import LAYERS, General, init_general
+from jax_lbfgs_pi.policy.general import OF_A_DENSE_H, OF_A_WINDOW, General, init_general, layers
 from jax_lbfgs_pi.policy.observation import (
     Facts,
     InnerProducts,
@@ -25,7 +25,8 @@ from jax_lbfgs_pi.policy.protocol import AnyPolicy, FromProducts, Scaling, StepP
 from jax_lbfgs_pi.policy.rule import Rule
 
 __all__ = [
-    "LAYERS",
+    "OF_A_DENSE_H",
+    "OF_A_WINDOW",
     "AnyPolicy",
     "Facts",
     "FromProducts",
@@ -44,5 +45,6 @@ __all__ = [
     "init_general",
     "init_policy",
     "inner_products",
+    "layers",
     "log_features",
 ]

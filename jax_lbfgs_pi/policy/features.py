@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi import linalg
 from jax_lbfgs_pi.policy.observation import InnerProducts, Observation
+from jax_lbfgs_pi.policy.protocol import Scaling
 
 MOST_PARAMS, MOST_PAIRS = 256, 20
 """More of these are read as so many: no policy has been trained on more."""
@@ -20,10 +21,12 @@ MOST_LOG = 9.0
 """Ratios beyond e^±9 are read as that."""
 
 
-def before_direction(
-    seen: Observation, base_gamma: Float[Array, ""]
-) -> Float[Array, f"{NUM_BEFORE}"]:
-    """What is known before the direction is: how the last step went, and what the window holds."""
+def before_direction(seen: Observation, base: Scaling) -> Float[Array, f"{NUM_BEFORE}"]:
+    """What is known before the direction is: how the last step went, and what the window holds.
+
+    A dense H holds no pairs: in place of their extremes and of the gradient in their span are the
+    base's τ and φ, and `yᵀHy / sᵀy`.
+    """
     r = seen.slope_ratio()
     step, short = seen.step, seen.short_scaling()
     count, rejections, num_pairs = (
@@ -33,25 +36,22 @@ def before_direction(
     # Before the first pair t has a unit, and the model nothing to be wrong about.
     scaled = seen.count > 1
     reduction = _ratio(seen.prev_value - seen.value, predicted)
-    newest = seen.curvature
-    flatnesses = _ratio(jnp.ones_like(newest), seen.curvatures)
-    greatest = (jnp.max(x, initial=0.0) for x in (seen.curvatures, flatnesses))
-    most, flattest = linalg.materialize(tuple(greatest))
-    long_log, base_log, fall_log, steep_log, span_log, step_log, most_log, flat_log, bend_log = (
-        _logs(
-            (seen.long_scaling(), short),
-            (base_gamma, short),
-            (seen.gg, seen.prev_gg),
-            # sᵀBs / sᵀy, B the last inverse of H; above 1 where the model was too steep.
-            (jnp.where(scaled, seen.step_size * predicted, 0.0), step.sy),
-            # How much of the gradient lies where the pairs should have left none.
-            (seen.in_span, base_gamma * seen.gg),
-            (jnp.where(scaled, seen.step_size, 0.0), jnp.ones_like(r)),
-            (most, newest),
-            (flattest * newest, jnp.ones_like(r)),
-            (seen.curvature_ratio(), jnp.ones_like(r)),
-        )
+    one = jnp.ones_like(r)
+    long_log, base_log, fall_log, steep_log, step_log, bend_log, *held = _logs(
+        (seen.long_scaling(), short),
+        (base.gamma, short),
+        (seen.gg, seen.prev_gg),
+        # sᵀBs / sᵀy, B the last inverse of H; above 1 where the model was too steep.
+        (jnp.where(scaled, seen.step_size * predicted, 0.0), step.sy),
+        (jnp.where(scaled, seen.step_size, 0.0), one),
+        (seen.curvature_ratio(), one),
+        *(_of_pairs(seen, base.gamma) if seen.has_window() else _of_a_matrix(seen, base)),
     )
+    if seen.has_window():
+        of_memory = tuple(log / 3.0 for log in held)
+    else:
+        h_log, tau_log = held
+        of_memory = h_log / 3.0, tau_log, jnp.clip(base.phi, -1.0, 2.0)
     return jnp.stack(
         [
             jnp.clip(r, -2.0, 2.0),
@@ -67,12 +67,12 @@ def before_direction(
             jnp.where(linalg.positive(step.sy), 0.0, 1.0),
             _cosine(seen.end_slope, seen.gg, step.ss),
             _cosine(step.sy, step.ss, step.yy),
-            most_log / 3.0,
-            flat_log / 3.0,
+            of_memory[1],
+            of_memory[2],
             jnp.minimum(num_pairs, float(MOST_PAIRS)) / 10.0,
             jnp.full_like(r, jnp.log(min(seen.num_params, MOST_PARAMS)) / 5.0 - 1.0),
             4.0 / (4.0 + count),
-            span_log / 3.0,
+            of_memory[0],
             bend_log / 2.0,
         ]
     ).astype(r.dtype)
@@ -93,6 +93,21 @@ def after_direction(
     )
     bend = _cosine(products.dy, products.dd, products.yy)
     return jnp.stack([angle_log / 2.0, length_log / 3.0, bend, slope_log / 3.0, step_log / 2.0])
+
+
+def _of_pairs(seen: Observation, gamma: Array) -> tuple[tuple[Array, Array], ...]:
+    """How much of the gradient lies where the pairs should have left none; their extremes."""
+    newest = seen.curvature
+    flatnesses = _ratio(jnp.ones_like(newest), seen.curvatures)
+    greatest = (jnp.max(x, initial=0.0) for x in (seen.curvatures, flatnesses))
+    most, flattest = linalg.materialize(tuple(greatest))
+    one = jnp.ones_like(newest)
+    return (seen.in_span, gamma * seen.gg), (most, newest), (flattest * newest, one)
+
+
+def _of_a_matrix(seen: Observation, base: Scaling) -> tuple[tuple[Array, Array], ...]:
+    one = jnp.ones_like(seen.gg)
+    return (jnp.asarray(seen.h, one.dtype), one), (jnp.asarray(base.tau, one.dtype), one)
 
 
 def _ratio(a: Array, b: Array) -> Array:

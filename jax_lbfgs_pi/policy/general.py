@@ -25,15 +25,10 @@ BOUND = 1.5
 """The residual's factors lie within e^±BOUND."""
 OMEGA_BOUNDS = 0.1, 3.0
 """ω lies between these, whatever its factor."""
-LAYERS = {
-    "before": (NUM_BEFORE + NUM_AVERAGES, WIDTH),
-    "answer": (WIDTH, 2),
-    "after": (NUM_AFTER + WIDTH, WIDTH),
-    "size": (WIDTH, 1),
-}
-"""Inputs and outputs of the networks' layers, by name."""
 DEAD_ZONE = 0.15
-"""Answers for γ and t smaller than this change nothing."""
+"""Logarithms of factors smaller than this are read as 0."""
+OF_A_WINDOW, OF_A_DENSE_H = ("gamma", "omega"), ("tau", "omega", "phi")
+"""Of which answers before the direction a policy learns the factors."""
 
 
 class GeneralMemory(NamedTuple):
@@ -50,26 +45,44 @@ class GeneralMemory(NamedTuple):
     hidden: Float[Array, " w"]
 
 
+def layers(answers: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of the networks' layers, by name."""
+    return {
+        "before": (NUM_BEFORE + NUM_AVERAGES, WIDTH),
+        "answer": (WIDTH, len(answers)),
+        "after": (NUM_AFTER + WIDTH, WIDTH),
+        "size": (WIDTH, 1),
+    }
+
+
 @struct.dataclass
 class General:
     """The answers of `base`, times `exp(network)`, bounded; with weights 0 those of `base`.
 
-    γ, ω and t may differ from the base's by a factor e^±1.5. Two small networks: one before the
-    direction, one after. Their activations are rational, and what is bounded is clipped: in a batch
-    of small problems transcendental functions are what a policy costs.
+    γ and ω, or of a dense H τ, ω and φ, and t may differ from the base's by a factor e^±1.5. Two
+    small networks: one before the direction, one after. Their activations are rational, and what is
+    bounded is clipped: in a batch of small problems transcendental functions are what a policy
+    costs.
 
     Attributes:
       params: weights, a dict of arrays.
       base: the policy whose answers are adjusted.
+      answers: the fields of `Scaling` that are, in the order of the network's outputs.
     """
 
     params: dict[str, Any]
     base: StepPolicy
+    answers: tuple[str, ...] = struct.field(pytree_node=False, default=OF_A_WINDOW)
 
     reads_ds: ClassVar[bool] = False
 
     __eq__ = trees.equal
     __hash__ = trees.hash_of
+
+    @property
+    def is_for_a_dense_h(self) -> bool:
+        """Whether it answers what a dense H alone asks."""
+        return self.answers == OF_A_DENSE_H
 
     def init(self, dtype: Any) -> GeneralMemory:
         """The base's memory, and zeros."""
@@ -78,18 +91,20 @@ class General:
         )
 
     def scale(self, seen: Observation, memory: GeneralMemory) -> tuple[Scaling, GeneralMemory]:
-        """The base's answer, γ and ω each times a factor."""
+        """The base's answer, some of it times factors."""
         answer, base = self.base.scale(seen, memory.base)
         dtype = seen.gg.dtype
-        features = before_direction(seen, answer.gamma)
+        features = before_direction(seen, answer)
         inputs = jnp.concatenate([features, memory.averages])
         hidden = jax.nn.soft_sign(_layer(self.params["before"], inputs))
-        out = _layer(self.params["answer"], hidden)
-        gamma = answer.gamma * _factor(out[0])
-        omega = jnp.clip(jnp.asarray(answer.omega) * _factor(out[1]), *OMEGA_BOUNDS)
+        factors = _factor(_layer(self.params["answer"], hidden))
+        changed = {
+            name: _times(name, jnp.asarray(getattr(answer, name)), factors[i]).astype(dtype)
+            for i, name in enumerate(self.answers)
+        }
         averages = DECAY * memory.averages + (1.0 - DECAY) * features[:NUM_AVERAGES]
         moved = GeneralMemory(base, averages.astype(dtype), hidden.astype(dtype))
-        return answer._replace(gamma=gamma.astype(dtype), omega=omega.astype(dtype)), moved
+        return answer._replace(**changed), moved
 
     def step_size(
         self, seen: Observation, products: InnerProducts, memory: GeneralMemory
@@ -105,14 +120,23 @@ class General:
         return t.astype(seen.gg.dtype), memory._replace(base=base)
 
 
-def init_general(key: Any, base: StepPolicy) -> General:
+def init_general(key: Any, base: StepPolicy, answers: tuple[str, ...] = OF_A_WINDOW) -> General:
     """A learned policy that answers as `base` does: random first layers, second layers 0."""
-    params = {}
-    for (name, (n_in, n_out)), k in zip(LAYERS.items(), jax.random.split(key, 4), strict=True):
+    params, sizes = {}, layers(answers)
+    for (name, (n_in, n_out)), k in zip(sizes.items(), jax.random.split(key, 4), strict=True):
         scale = 0.0 if name in ("answer", "size") else n_in**-0.5
         kernel = scale * jax.random.normal(k, (n_in, n_out))
         params[name] = {"kernel": np.asarray(kernel), "bias": np.zeros(n_out)}
-    return General(params=params, base=base)
+    return General(params=params, base=base, answers=answers)
+
+
+def _times(name: str, answer: Array, factor: Array) -> Array:
+    """An answer times its factor, within what the answer may be."""
+    if name == "omega":
+        return jnp.clip(answer * factor, *OMEGA_BOUNDS)
+    if name == "phi":  # below 0 the base's is as far as H stays positive definite for certain
+        return jnp.where(answer > 0, answer * factor, answer)
+    return answer * factor
 
 
 def _factor(out: Array) -> Array:

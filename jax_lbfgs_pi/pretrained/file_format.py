@@ -19,7 +19,8 @@ from safetensors.numpy import save
 
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import (
-    LAYERS,
+    OF_A_DENSE_H,
+    OF_A_WINDOW,
     General,
     Policy,
     Rule,
@@ -27,6 +28,7 @@ from jax_lbfgs_pi.policy import (
     StepSizePolicy,
     default_float,
     init_policy,
+    layers,
 )
 
 SUFFIX = ".safetensors"
@@ -63,7 +65,8 @@ def _contents(policy: Saved) -> tuple[dict[str, np.ndarray], str]:
         params = policy.params
         attributes = _attributes(policy.with_clip_layer("clip").network)
     elif isinstance(policy, General):
-        params, attributes = policy.params, {"base": _described(policy.base)}
+        params = policy.params
+        attributes = {"base": _described(policy.base), "answers": list(policy.answers)}
     else:
         params, attributes = {}, _described(policy)
     flat = traverse_util.flatten_dict(params, sep="/")
@@ -166,8 +169,12 @@ def _build(params: Any, attributes: dict[str, Any]) -> Saved:
     if "rule" in attributes:
         return _rule(attributes["rule"])
     if "base" in attributes:
-        policy = General(params=params, base=_rule(attributes["base"]["rule"]))
-        shapes = {name: {"kernel": size, "bias": size[1:]} for name, size in LAYERS.items()}
+        base, answers = _rule(attributes["base"]["rule"]), tuple(attributes["answers"])
+        if answers not in (OF_A_WINDOW, OF_A_DENSE_H):
+            raise ValueError("the answers are not those of a learned policy")
+        policy = General(params=params, base=base, answers=answers)
+        sizes = layers(answers).items()
+        shapes = {name: {"kernel": size, "bias": size[1:]} for name, size in sizes}
     else:
         policy = Policy(params=params, network=StepSizePolicy(**attributes))
         like = jax.eval_shape(lambda: init_policy(jax.random.key(0), **attributes).params)

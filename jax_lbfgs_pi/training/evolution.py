@@ -6,7 +6,6 @@ a pair counts by its sign, nearly, so that no problem is heard above the others.
 """
 
 import concurrent.futures
-import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Sequence
@@ -20,53 +19,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.policy import General, Rule, init_general
-from jax_lbfgs_pi.suite.families import FAMILIES
+from jax_lbfgs_pi.training.evolution_config import EvolutionConfig
 from jax_lbfgs_pi.training.population import Source, losses_on, of_family
+from jax_lbfgs_pi.transform import MemorySize
 
 SOFTNESS = 0.05
 """Differences of the loss, in decades, from this size on count nearly by their sign."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class EvolutionConfig:
-    """Settings of `evolve`.
-
-    Attributes:
-      generations: moves of the weights.
-      families: names of the families to draw problems from; empty for all.
-      families_per_generation: how many of them a generation draws from.
-      tasks_per_family: problems drawn from each.
-      num_pairs: antithetic pairs of perturbed weights.
-      num_evals: evaluations in a run.
-      memory_sizes: m of L-BFGS, of one family after the other; None for the default's memory.
-      sigma: standard deviation of the perturbations.
-      learning_rate: Adam's at the start; it falls to a tenth along a cosine.
-      seed: of the initial weights, the perturbations and the problems.
-    """
-
-    generations: int = 2500
-    families: tuple[str, ...] = ()
-    families_per_generation: int = 10
-    tasks_per_family: int = 8
-    num_pairs: int = 8
-    num_evals: int = 150
-    memory_sizes: tuple[int | None, ...] = (10, 20)
-    sigma: float = 0.08
-    learning_rate: float = 0.015
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("families", "seed"):
-                continue
-            values = value if isinstance(value, tuple) else (value,)
-            by_size = field.name == "memory_sizes"  # None is the default's, by n
-            if not (values and all(v > 0 if v is not None else by_size for v in values)):
-                raise ValueError(f"{field.name} must be positive, but got {value}.")
-        unknown = [name for name in self.families if name not in FAMILIES]
-        if unknown:
-            raise ValueError(f"Unknown family {unknown[0]!r}: choose among {', '.join(FAMILIES)}.")
 
 
 class EvolutionState(NamedTuple):
@@ -102,9 +60,18 @@ class GenerationRecord(NamedTuple):
 
 
 def begin(config: EvolutionConfig, start: General | None = None) -> EvolutionState:
-    """The state before the first generation, with the weights of `start` if there is one."""
+    """The state before the first generation, with the weights of `start` if there is one.
+
+    Raises:
+      ValueError: if `start` answers something else than what is trained.
+    """
     weights, _ = _initial(config)
     if start is not None:
+        if start.answers != config.answers:
+            raise ValueError(
+                f"The policy to begin with answers {', '.join(start.answers)}, but this training "
+                f"is of one that answers {', '.join(config.answers)}: begin with such a one."
+            )
         weights, _ = ravel_pytree(jax.tree.map(jnp.asarray, start.params))
     return EvolutionState(0, weights, _optimizer(config).init(weights))
 
@@ -112,12 +79,13 @@ def begin(config: EvolutionConfig, start: General | None = None) -> EvolutionSta
 def policy_of(config: EvolutionConfig, state: EvolutionState) -> General:
     """The policy that a training has come to."""
     _, unravel = _initial(config)
-    return General(params=jax.tree.map(np.asarray, unravel(state.weights)), base=Rule())
+    params = jax.tree.map(np.asarray, unravel(state.weights))
+    return General(params=params, base=Rule(), answers=config.answers)
 
 
 def _initial(config: EvolutionConfig) -> tuple[Array, Callable[[Array], Any]]:
     """The raveled weights of an untrained policy, and what makes its parameters of them."""
-    policy = init_general(jax.random.key(config.seed), Rule())
+    policy = init_general(jax.random.key(config.seed), Rule(), config.answers)
     return ravel_pytree(jax.tree.map(jnp.asarray, policy.params))
 
 
@@ -156,15 +124,14 @@ def evolve(
         )
         num = lanes.shape[0]
         bases = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, float), (num,)), Rule())
-        return General(params=jax.vmap(unravel)(lanes), base=bases)
+        return General(params=jax.vmap(unravel)(lanes), base=bases, answers=config.answers)
 
     if sources is None:
-        families = (FAMILIES[name] for name in config.families or FAMILIES)
-        sources = [of_family(family, config.tasks_per_family) for family in families]
+        sources = [of_family(f, config.tasks_per_family) for f in config.chosen_families()]
     names = [source.name for source in sources]
     draws = {source.name: source.draw for source in sources}
 
-    def compile_source(source: Source, memory_size: int | None) -> Callable[..., Array]:
+    def compile_source(source: Source, memory_size: MemorySize) -> Callable[..., Array]:
         losses = losses_on(source.loss, num_evals=config.num_evals, memory_size=memory_size)
         return jax.jit(lambda weights, noise, *tasks: losses(population(weights, noise), *tasks))
 

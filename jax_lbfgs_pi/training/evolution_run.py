@@ -17,13 +17,13 @@ from jax_lbfgs_pi.locks import owned
 from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import save_policy
 from jax_lbfgs_pi.training.evolution import (
-    EvolutionConfig,
     EvolutionState,
     GenerationRecord,
     begin,
     evolve,
     policy_of,
 )
+from jax_lbfgs_pi.training.evolution_config import EvolutionConfig
 from jax_lbfgs_pi.training.population import Source
 
 STATE, LOG, KEPT = "state.npz", "generations.jsonl", "policies"

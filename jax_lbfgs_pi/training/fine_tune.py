@@ -23,7 +23,7 @@ from jax_lbfgs_pi.training.development import (
     plain,
     untrained,
 )
-from jax_lbfgs_pi.training.evolution import EvolutionConfig
+from jax_lbfgs_pi.training.evolution_config import EvolutionConfig
 from jax_lbfgs_pi.training.evolution_run import KEPT, evolve_in
 from jax_lbfgs_pi.training.population import of_tasks
 from jax_lbfgs_pi.training.verdict import Verdict

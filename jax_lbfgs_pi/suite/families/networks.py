@@ -88,7 +88,7 @@ def _regression(inputs: int, hidden: int) -> Family:
     return Family(f"network-regression-{inputs}d", sample, loss)
 
 
-def _differential_equation(hidden: int) -> Family:
+def _differential_equation(hidden: int, name: str = "network-ode") -> Family:
     """-u'' + κ u + γ u³ = g on [0, 1] with u given at both ends, for a tanh network u."""
     n = num_weights(1, hidden, 1)
     num = 24
@@ -133,7 +133,7 @@ def _differential_equation(hidden: int) -> Family:
         ends = jnp.stack([u[0], u[-1]]) - data["ends"]
         return jnp.mean(r * r) + data["weight"] * ends @ ends
 
-    return Family("network-ode", sample, loss)
+    return Family(name, sample, loss)
 
 
 NETWORKS = [
@@ -146,3 +146,8 @@ NETWORKS = [
     _regression(2, 14),
     _differential_equation(10),
 ]
+
+MORE_NETWORKS = [
+    _differential_equation(hidden, f"network-ode-{hidden}") for hidden in (6, 16, 20, 40)
+]
+"""Networks of other sizes, for what is trained on long runs of them."""
