@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jax_lbfgs_pi.acceptance import Guard
-from jax_lbfgs_pi.policy import AnyPolicy
-from jax_lbfgs_pi.transform import lbfgs_pi
+from jax_lbfgs_pi.policy import AnyPolicy, General
+from jax_lbfgs_pi.transform import MemorySize, lbfgs_pi
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +84,20 @@ def lbfgs_backtracking(
     )
 
 
+def pairs_for(policy: AnyPolicy, memory_size: MemorySize) -> MemorySize:
+    """`memory_size`, or None, which leaves it to the policy, where that is for a dense H."""
+    dense = isinstance(policy, General) and policy.is_for_a_dense_h
+    return None if dense else memory_size
+
+
 def policy_competitor(
     name: str, policy: AnyPolicy, *, memory_size: int = 5, guard: Guard | None = None
 ) -> Competitor:
     """L-BFGS-π with a policy; without the guard by default, as in the paper."""
+    memory = pairs_for(policy, memory_size)
     return Competitor(
         name,
-        lambda: lbfgs_pi(policy, memory_size=memory_size, guard=guard),
+        lambda: lbfgs_pi(policy, memory_size=memory, guard=guard),
         retreats=guard is not None,
     )
 

@@ -9,7 +9,7 @@ from jax_lbfgs_pi import linalg, trees, units
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.dense_history import Dense, Full
 from jax_lbfgs_pi.policy import AnyPolicy, General, Rule, StepPolicy
-from jax_lbfgs_pi.pretrained import as_policy
+from jax_lbfgs_pi.pretrained import DEFAULT_DENSE, as_policy
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState, init_state
 from jax_lbfgs_pi.step import Lengths, limit, propose, take
 from jax_lbfgs_pi.trees import Params
@@ -50,11 +50,12 @@ def scale_by_lbfgs_pi(
 
     Args:
       policy: a `StepPolicy`, a function from `InnerProducts` to a scalar (the paper's `Policy` is
-        one), or the name of a shipped one; None is the best of these, with a dense H the rule.
+        one), or the name of a shipped one; None is `general`, with a dense H `dense`.
       memory_size: m, the number of curvature pairs kept. "full" keeps all since the start, in 2 n²
         numbers; "dense" H as a matrix that is scaled as it goes, in n², for long runs of up to some
         thousands of variables (`Full` and `Dense` have a limit). None is full from 4 to 100
-        variables, else 20 up to 10⁴ and 10 above; without a guard no memory is full by itself.
+        variables, else 20 up to 10⁴ and 10 above; without a guard no memory is full by itself; with
+        a policy for a dense H it is dense.
       first_step: the length of the first step, in the units of x; None leaves it to the policy. May
         be traced.
       max_step: the greatest length of a step, likewise; None for no limit.
@@ -79,13 +80,13 @@ def scale_by_lbfgs_pi(
         raise TypeError(
             f"guard must be a Guard, such as Guard(decrease=1e-4), or None, but got {guard!r}."
         )
-    if policy is None and isinstance(size, Dense):
-        policy = "rule"  # the learned ones know windows
-    step_policy = as_policy(policy)
-    if not isinstance(size, Dense) and getattr(step_policy, "is_for_a_dense_h", False):
-        raise ValueError(
-            'This policy is for a dense H alone: use it with memory_size="dense", or another.'
-        )
+    step_policy = as_policy(DEFAULT_DENSE if policy is None and isinstance(size, Dense) else policy)
+    if isinstance(step_policy, General) and step_policy.is_for_a_dense_h:
+        size = Dense() if size is None else size
+        if not isinstance(size, Dense):
+            raise ValueError(
+                'This policy is for a dense H alone: use it with memory_size="dense", or another.'
+            )
     if isinstance(size, Dense) and guard is not None and guard.first_decrease is None:
         guard = guard._replace(first_decrease=FIRST_DECREASE)
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "reproduction"
 OF_BENCHMARKS = ROOT / "benchmarks" / "results" / "cpu.json"
 PEERS = ("jax", "optax", "scipy", "jaxopt")
-FOR_ANY_PROBLEM = ("general", "rule")
+FOR_ANY_PROBLEM = ("general", "dense", "rule")
 
 
 def results() -> list[Table]:
@@ -44,10 +44,9 @@ def limited() -> list[Table]:
 
 def cards() -> str:
     """The shipped policies' cards, the default's first."""
-    names = sorted(lp.list_policies(), key=lambda name: (name not in FOR_ANY_PROBLEM, name))
-    return "\n" + "\n".join(
-        re.sub(r"^#", "##", lp.policy_card(name), flags=re.MULTILINE) for name in names
-    )
+    others = (name for name in lp.list_policies() if name not in FOR_ANY_PROBLEM)
+    cards = map(lp.policy_card, (*FOR_ANY_PROBLEM, *others))
+    return "\n" + "\n".join(re.sub(r"^#", "##", card, flags=re.MULTILINE) for card in cards)
 
 
 def example(name: str) -> str:

@@ -64,6 +64,18 @@ def test_any_policy_solves_with_it(policy, memory):
     assert lp.Status(int(result.status)) == lp.Status.CONVERGED
 
 
+def test_the_policy_of_a_dense_h_is_dense_and_its_memory_a_dense_h():
+    x0 = jnp.tile(jnp.array([-1.2, 1.0]), 3)
+    by = [
+        lp.minimize(oracles.rosenbrock, x0, max_iters=40, **options).trajectory.value
+        for options in ({"memory_size": "dense"}, {"policy": "dense"}, {"policy": "rule"})
+    ]
+    np.testing.assert_array_equal(by[0], by[1])
+    rule = lp.minimize(oracles.rosenbrock, x0, max_iters=40, memory_size="dense", policy="rule")
+    assert not np.array_equal(by[0], rule.trajectory.value)
+    assert not np.array_equal(by[2], rule.trajectory.value)
+
+
 @first_full
 def test_a_batch_is_its_problems_one_by_one(memory):
     starts = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)))

@@ -199,10 +199,10 @@ def test_what_is_trained_is_a_policy(memory_sizes, tmp_path):
         lp.minimize, oracles.rosenbrock, jnp.zeros(3), policy=loaded, tol=1e-6
     )
     dense = memory_sizes == ("dense",)
-    result = solve(memory_size="dense" if dense else None)
+    result = solve()
     assert int(result.status) == lp.Status.CONVERGED
     if dense:
-        for other in (None, "full", 5):
+        for other in ("full", 5):
             with pytest.raises(ValueError, match="This policy is for a dense H alone"):
                 solve(memory_size=other)
         assert policy_entrant(tmp_path / "mine.safetensors", memory_size=5).make().init(

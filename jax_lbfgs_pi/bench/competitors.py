@@ -12,7 +12,6 @@ import jax_lbfgs_pi as lp
 from jax_lbfgs_pi import baselines
 from jax_lbfgs_pi.baselines import Competitor
 from jax_lbfgs_pi.bench.kanzow_steck import kanzow_steck
-from jax_lbfgs_pi.policy import General
 from jax_lbfgs_pi.pretrained import DEFAULT, policy_digest
 
 FAVOURITE = "L-BFGS-π"
@@ -60,8 +59,8 @@ def policy_entrant(
       ValueError: as `load_policy`.
     """
     loaded = lp.load_policy(policy)
-    if isinstance(loaded, General) and loaded.is_for_a_dense_h:  # it knows no other memory
-        options["memory_size"] = "dense"
+    if "memory_size" in options:
+        options["memory_size"] = baselines.pairs_for(loaded, options["memory_size"])
     return SuiteCompetitor(
         name=name or f"π {Path(policy).stem}",
         make=lambda: lp.lbfgs_pi(loaded, **options),

@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> Any:
     """Runs the subcommand."""
-    from jax_lbfgs_pi.pretrained import DEFAULT, list_policies, policy_card
+    from jax_lbfgs_pi.pretrained import DEFAULT, DEFAULT_DENSE, list_policies, policy_card
 
     out = console(args)
     if args.name:
@@ -32,7 +32,8 @@ def run(args: argparse.Namespace) -> Any:
         return {"name": args.name, "card": card}
     table = Table("policy", "what it is", title_justify="left", width=80)
     rows = {name: policy_card(name).splitlines()[2] for name in list_policies()}
+    of = {DEFAULT: " (default)", DEFAULT_DENSE: " (default with a dense H)"}
     for name, line in rows.items():
-        table.add_row(f"{name} (default)" if name == DEFAULT else name, line)
+        table.add_row(name + of.get(name, ""), line)
     out.print(table)
     return {"default": DEFAULT, "policies": rows}

@@ -134,7 +134,7 @@ def _times(name: str, answer: Array, factor: Array) -> Array:
     """An answer times its factor, within what the answer may be."""
     if name == "omega":
         return jnp.clip(answer * factor, *OMEGA_BOUNDS)
-    if name == "phi":  # below 0 the base's is as far as H stays positive definite for certain
+    if name == "phi":  # at some φ below 0 H ceases to be positive definite: the base knows where
         return jnp.where(answer > 0, answer * factor, answer)
     return answer * factor
 

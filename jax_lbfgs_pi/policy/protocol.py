@@ -92,4 +92,5 @@ class FromProducts:
 
 AnyPolicy = StepPolicy | Callable[[InnerProducts], Float[Array, ""]] | str | None
 """What serves as a policy: a `StepPolicy`, a function of `InnerProducts` to a step size (the
-paper's `Policy` is one), the name of a shipped one, or None for the best of these."""
+paper's `Policy` is one), the name of a shipped one, or None for the
+default."""

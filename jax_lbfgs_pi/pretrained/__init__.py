@@ -26,10 +26,13 @@ from jax_lbfgs_pi.pretrained.file_format import (
 )
 
 DEFAULT = "general"
+DEFAULT_DENSE = "dense"
+"""With a dense H."""
 _HAND_SET = {"cosine": cosine_policy, "rule": Rule, "unit": constant_policy}
 
 __all__ = [
     "DEFAULT",
+    "DEFAULT_DENSE",
     "PolicyFileError",
     "Saved",
     "as_policy",
