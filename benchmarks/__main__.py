@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--huge", action="store_true",
-        help="with --only memory: three updates at n = 1e8 in float32, in about 10 GB",
+        help="with --only memory: three steps of the default at n = 1e8 in float32, in about 11 GB",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=Path("runs/bench"), metavar="DIR",

@@ -43,11 +43,11 @@ COLLECTIVES = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scat
 
 
 class Step(NamedTuple):
-    """A step of an optimizer, and one evaluation's share of its all-reduces.
+    """An iteration of an optimizer.
 
     Attributes:
-      vectors: how many vectors of n numbers an update reads and writes.
-      collectives: all-reduces, one after the other.
+      vectors: how many vectors of n numbers its update reads and writes.
+      collectives: all-reduces, one after the other, those of f included.
     """
 
     vectors: int
@@ -59,7 +59,8 @@ VECTORS: dict[str, Callable[[int], int]] = {
     # Each turn of the two loops: a product reads two vectors, a sum reads two and writes one.
     "optax.lbfgs": lambda m: 10 * m + 8,
 }
-"""Read and written by the programs that XLA makes for a CPU, of the number of pairs m."""
+"""Of the number of pairs m. Ours as compiled for a CPU (docs/speed.md); optax's from its code, each
+turn of a loop for itself."""
 
 
 def simulate(
@@ -87,8 +88,9 @@ def mean_seconds(step: Step, num_devices: int, per_device: int) -> float:
 def count(memory_size: int) -> dict[str, int]:
     """All-reduces of an iteration on eight host devices by optimizer; for `optax.lbfgs` one trial.
 
-    A collective in one of its two loops over the pairs counts m times; of its search, whose
-    branches hold one each, one is counted. Run in a process that has eight devices.
+    XLA's names of what comes from a loop or a branch of JAX tell where one is. A collective in one
+    of the two loops over the pairs counts m times; of the search, whose branches hold one each, one
+    is counted. Run in a process that has eight devices.
     """
     import jax
     import jax.numpy as jnp

@@ -37,7 +37,7 @@ def _time(n: int, budget: float) -> dict[str, Any]:
     points = quadratic_points([(n,)])
     steppers = {
         "dense": stepper(lp.scale_by_lbfgs_pi(memory_size="dense"), points),
-        "window": stepper(lp.scale_by_lbfgs_pi("rule", memory_size=20), points),
+        "window": stepper(lp.scale_by_lbfgs_pi("general", memory_size=20), points),
         "floor": floor(n),
     }
     timing = compare(steppers, budget=budget, warm_up=4)

@@ -9,6 +9,7 @@ import optax
 
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.policy import AnyPolicy, General
+from jax_lbfgs_pi.pretrained import as_policy
 from jax_lbfgs_pi.transform import MemorySize, lbfgs_pi
 
 
@@ -86,8 +87,8 @@ def lbfgs_backtracking(
 
 def pairs_for(policy: AnyPolicy, memory_size: MemorySize) -> MemorySize:
     """`memory_size`, or None, which leaves it to the policy, where that is for a dense H."""
-    dense = isinstance(policy, General) and policy.is_for_a_dense_h
-    return None if dense else memory_size
+    chosen = as_policy(policy)
+    return None if isinstance(chosen, General) and chosen.is_for_a_dense_h else memory_size
 
 
 def policy_competitor(

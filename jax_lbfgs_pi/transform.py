@@ -85,7 +85,7 @@ def scale_by_lbfgs_pi(
         size = Dense() if size is None else size
         if not isinstance(size, Dense):
             raise ValueError(
-                'This policy is for a dense H alone: use it with memory_size="dense", or another.'
+                'This policy is for a dense H alone: take memory_size="dense", or another policy.'
             )
     if isinstance(size, Dense) and guard is not None and guard.first_decrease is None:
         guard = guard._replace(first_decrease=FIRST_DECREASE)

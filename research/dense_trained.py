@@ -1,6 +1,7 @@
 """A policy trained for a dense H beside the rule, and beside `general` with a full memory.
 
-python -m research.dense_trained FOLDER [generation ...]: FOLDER is the `--out` of a training.
+python -m research.dense_trained FOLDER [generation ...]: FOLDER is the `--out` of a training, whose
+last policy stands beside those of some generations that were kept.
 """
 
 import sys
@@ -41,18 +42,20 @@ def without(learned: General, answer: str) -> General:
 def main() -> None:
     """Runs, prints tables by number of variables, and draws."""
     folder, *generations = sys.argv[1:]
-    paths = sorted((Path(folder) / "policies").glob("*.safetensors"))
-    paths = [p for p in paths if not generations or p.stem.lstrip("0") in generations]
+    paths = [Path(folder) / "policies" / f"{int(g):05d}.safetensors" for g in generations]
+    paths.append(Path(folder) / "policy.safetensors")
     rule = init_general(jax.random.key(0), lp.Rule(), OF_A_DENSE_H)
     learned = [lp.load_policy(p) for p in paths]
     last = learned[-1]
     assert isinstance(last, General)
     variants = {
         "rule": rule,
-        **{p.stem.lstrip("0"): policy for p, policy in zip(paths, learned, strict=True)},
+        **{f"generation {int(g)}": p for g, p in zip(generations, learned[:-1], strict=True)},
+        "learned": last,
         **{f"{name} by rule": without(last, name) for name in (*OF_A_DENSE_H, "t")},
     }
-    out, labels = Path(folder) / "development", list(variants)
+    out = Path(folder) / "development" / "-".join(["learned", *generations])
+    labels = list(variants)
     small = development(2, SIZES[-1][-1])
     options = {"num_starts": 4}
     results = run(small, list(variants.values()), out / "dense", memory_size="dense", **options)

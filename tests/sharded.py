@@ -82,13 +82,17 @@ def all_reduces(kind):
     mesh, out = make_mesh(kind), {}
     for m in (1, 5, 12):
         for names in ("c", "ab", "abcd"):
-            tx = lp.lbfgs_pi(memory_size=m)
-            with within(mesh, kind):
-                params = put(start(names), mesh)
-                lowered = jax.jit(tx.update).lower(params, tx.init(params), params, value=1.0)
-                compiled = lowered.compile()
-            names_of = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\("
-            out[f"{m} {names}"] = re.findall(names_of, compiled.as_text())
+            for policy, told in ((None, {"value": 1.0}), (lp.init_policy(jax.random.key(0)), {})):
+                if policy is None and (m, names) not in ((1, "c"), (5, "abcd"), (12, "ab")):
+                    continue
+                tx = lp.lbfgs_pi(policy, memory_size=m)
+                with within(mesh, kind):
+                    params = put(start(names), mesh)
+                    lowered = jax.jit(tx.update).lower(params, tx.init(params), params, **told)
+                    compiled = lowered.compile()
+                names_of = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\("
+                found = re.findall(names_of, compiled.as_text())
+                out[f"{'default' if policy is None else 'paper'} {m} {names}"] = found
     return out
 
 

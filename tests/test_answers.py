@@ -150,7 +150,9 @@ def factor(out):
 @functools.cache
 def programs():
     before_jit = jax.jit(
-        lambda seen, gamma: before_direction(observation(seen), Scaling(gamma, MEMORY_SIZE))
+        lambda seen, gamma: before_direction(
+            observation(seen), Scaling(gamma, MEMORY_SIZE), of_a_matrix=False
+        )
     )
     after_jit = jax.jit(lambda seen, p, t: after_direction(observation(seen), p, t))
     scale = jax.jit(lambda seen, memory: POLICY.scale(observation(seen), memory))

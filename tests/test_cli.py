@@ -511,7 +511,7 @@ def test_train_dense_trains_a_policy_for_a_dense_h(command, tmp_path):
     dense = ("train", "--preset", "dense", "--generations", 1, "--families", "curve-power-law")
     status, out, _ = command(*dense, "--out", tmp_path)
     assert status == 0
-    assert "--policy general" in out
+    assert "--policy dense" in out
     assert lp.load_policy(tmp_path / "policy.safetensors").is_for_a_dense_h
     status, _, err = command(*dense, "--init-from", "general", "--out", tmp_path / "other")
     assert status == 2

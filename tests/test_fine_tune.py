@@ -109,7 +109,11 @@ def test_the_first_policy_stays_where_no_other_is_better():
 
 @pytest.mark.parametrize(
     ("start", "message"),
-    [("unit", "'general', 'rule', or a policy trained like this"), ("nowhere", "Unknown policy")],
+    [
+        ("unit", "'general', 'rule', or a policy trained like this"),
+        ("dense", "'general', 'rule', or a policy trained like this"),
+        ("nowhere", "Unknown policy"),
+    ],
 )
 def test_a_start_of_another_form_is_refused(start, message):
     with pytest.raises(ValueError, match=message):

@@ -36,4 +36,4 @@ def run(args: argparse.Namespace) -> Any:
     for name, line in rows.items():
         table.add_row(name + of.get(name, ""), line)
     out.print(table)
-    return {"default": DEFAULT, "policies": rows}
+    return {"default": DEFAULT, "default_dense": DEFAULT_DENSE, "policies": rows}

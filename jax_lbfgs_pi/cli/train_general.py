@@ -84,7 +84,7 @@ def train_general(args: argparse.Namespace) -> dict[str, Any]:
     out = console(args)
     out.print(table)
     out.print(f"Policy, log, figure and report.html: {args.out}", soft_wrap=True)
-    rival = "general" if config.is_dense else "rule"
+    rival = "dense" if config.is_dense else "rule"
     out.print(f"Judge it: lbfgs-pi bench --policy {path} --policy {rival}", soft_wrap=True)
     return summary
 

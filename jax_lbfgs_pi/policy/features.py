@@ -21,11 +21,13 @@ MOST_LOG = 9.0
 """Ratios beyond e^±9 are read as that."""
 
 
-def before_direction(seen: Observation, base: Scaling) -> Float[Array, f"{NUM_BEFORE}"]:
+def before_direction(
+    seen: Observation, base: Scaling, *, of_a_matrix: bool
+) -> Float[Array, f"{NUM_BEFORE}"]:
     """What is known before the direction is: how the last step went, and what the window holds.
 
-    A dense H holds no pairs: in place of their extremes and of the gradient in their span are the
-    base's τ and φ, and `yᵀHy / sᵀy`.
+    A policy for a dense H, which holds no pairs, has `of_a_matrix`: in place of their extremes and
+    of the gradient in their span are the base's τ and φ, and `yᵀHy / sᵀy`.
     """
     r = seen.slope_ratio()
     step, short = seen.step, seen.short_scaling()
@@ -45,13 +47,13 @@ def before_direction(seen: Observation, base: Scaling) -> Float[Array, f"{NUM_BE
         (jnp.where(scaled, seen.step_size * predicted, 0.0), step.sy),
         (jnp.where(scaled, seen.step_size, 0.0), one),
         (seen.curvature_ratio(), one),
-        *(_of_pairs(seen, base.gamma) if seen.has_window() else _of_a_matrix(seen, base)),
+        *(_of_a_matrix(seen, base) if of_a_matrix else _of_pairs(seen, base.gamma)),
     )
-    if seen.has_window():
-        of_memory = tuple(log / 3.0 for log in held)
-    else:
+    if of_a_matrix:
         h_log, tau_log = held
         of_memory = h_log / 3.0, tau_log, jnp.clip(base.phi, -1.0, 2.0)
+    else:
+        of_memory = tuple(log / 3.0 for log in held)
     return jnp.stack(
         [
             jnp.clip(r, -2.0, 2.0),

@@ -67,7 +67,11 @@ class General:
     Attributes:
       params: weights, a dict of arrays.
       base: the policy whose answers are adjusted.
-      answers: the fields of `Scaling` that are, in the order of the network's outputs.
+      answers: the fields of `Scaling` that are, in the order of the network's outputs:
+        `OF_A_WINDOW` or `OF_A_DENSE_H`.
+
+    Raises:
+      ValueError: for other answers.
     """
 
     params: dict[str, Any]
@@ -78,6 +82,12 @@ class General:
 
     __eq__ = trees.equal
     __hash__ = trees.hash_of
+
+    def __post_init__(self) -> None:
+        if self.answers not in (OF_A_WINDOW, OF_A_DENSE_H):
+            raise ValueError(
+                f"A learned policy answers {OF_A_WINDOW} or {OF_A_DENSE_H}, but got {self.answers}."
+            )
 
     @property
     def is_for_a_dense_h(self) -> bool:
@@ -94,7 +104,7 @@ class General:
         """The base's answer, some of it times factors."""
         answer, base = self.base.scale(seen, memory.base)
         dtype = seen.gg.dtype
-        features = before_direction(seen, answer)
+        features = before_direction(seen, answer, of_a_matrix=self.is_for_a_dense_h)
         inputs = jnp.concatenate([features, memory.averages])
         hidden = jax.nn.soft_sign(_layer(self.params["before"], inputs))
         factors = _factor(_layer(self.params["answer"], hidden))

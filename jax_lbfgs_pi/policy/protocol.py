@@ -92,5 +92,4 @@ class FromProducts:
 
 AnyPolicy = StepPolicy | Callable[[InnerProducts], Float[Array, ""]] | str | None
 """What serves as a policy: a `StepPolicy`, a function of `InnerProducts` to a step size (the
-paper's `Policy` is one), the name of a shipped one, or None for the
-default."""
+paper's `Policy` is one), the name of a shipped one, or None for the default."""

@@ -19,8 +19,6 @@ from safetensors.numpy import save
 
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.policy import (
-    OF_A_DENSE_H,
-    OF_A_WINDOW,
     General,
     Policy,
     Rule,
@@ -170,8 +168,6 @@ def _build(params: Any, attributes: dict[str, Any]) -> Saved:
         return _rule(attributes["rule"])
     if "base" in attributes:
         base, answers = _rule(attributes["base"]["rule"]), tuple(attributes["answers"])
-        if answers not in (OF_A_WINDOW, OF_A_DENSE_H):
-            raise ValueError("the answers are not those of a learned policy")
         policy = General(params=params, base=base, answers=answers)
         sizes = layers(answers).items()
         shapes = {name: {"kernel": size, "bias": size[1:]} for name, size in sizes}

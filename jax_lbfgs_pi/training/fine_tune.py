@@ -165,7 +165,7 @@ def _start(start: Any) -> tuple[General, str]:
     name = str(start) if shipped else "the first policy"
     if isinstance(policy, Rule):
         return untrained(), RULE
-    if not isinstance(policy, General):
+    if not isinstance(policy, General) or policy.is_for_a_dense_h:
         raise ValueError(
             f"Training begins from 'general', 'rule', or a policy trained like this, but got "
             f"{name!r}, a {type(policy).__name__}."
