@@ -39,7 +39,7 @@ LATENCY = 5e-6
 """Seconds for a message of a few numbers from one device to another."""
 DELAY = 0.02
 """The mean delay of a part, as a share of its time."""
-COLLECTIVES = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(-start)?\("
+COLLECTIVES = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 
 
 class Step(NamedTuple):
@@ -63,13 +63,23 @@ VECTORS: dict[str, Callable[[int], int]] = {
 turn of a loop for itself."""
 
 
+def message_seconds(num_devices: int) -> float:
+    """An all-reduce's messages, one after the other."""
+    return math.ceil(math.log2(num_devices)) * LATENCY
+
+
+def moving_seconds(step: Step, per_device: int) -> float:
+    """What an update reads and writes, at the speed of memory."""
+    return step.vectors * per_device * BYTES / BANDWIDTH
+
+
 def simulate(
     step: Step, num_devices: int, per_device: int, num_steps: int = 2000, seed: int = 0
 ) -> np.ndarray:
     """Seconds of each of `num_steps` steps, every device's delays drawn one by one."""
     rng = np.random.default_rng(seed)
-    part = step.vectors * per_device * BYTES / BANDWIDTH / step.collectives
-    messages = math.ceil(math.log2(num_devices)) * LATENCY
+    part = moving_seconds(step, per_device) / step.collectives
+    messages = message_seconds(num_devices)
     seconds = np.zeros(num_steps)
     for _ in range(step.collectives):
         slowest = rng.exponential(DELAY, (num_steps, num_devices)).max(1)
@@ -80,9 +90,8 @@ def simulate(
 def mean_seconds(step: Step, num_devices: int, per_device: int) -> float:
     """The formula above."""
     harmonic = math.fsum(1.0 / i for i in range(1, num_devices + 1))
-    moving = step.vectors * per_device * BYTES / BANDWIDTH
-    messages = step.collectives * math.ceil(math.log2(num_devices)) * LATENCY
-    return moving * (1.0 + DELAY * harmonic) + messages
+    moving = moving_seconds(step, per_device) * (1.0 + DELAY * harmonic)
+    return moving + step.collectives * message_seconds(num_devices)
 
 
 def count(memory_size: int) -> dict[str, int]:
@@ -143,7 +152,7 @@ def main() -> None:
         for name, vectors in VECTORS.items():
             step = Step(vectors(MEMORY), collectives[name])
             seconds = 1e3 * simulate(step, num_devices, PER_DEVICE)
-            messages = 1e3 * step.collectives * math.ceil(math.log2(num_devices)) * LATENCY
+            messages = 1e3 * step.collectives * message_seconds(num_devices)
             mean = 1e3 * mean_seconds(step, num_devices, PER_DEVICE)
             times = [float(np.median(seconds)), float(np.quantile(seconds, 0.99)), messages, mean]
             rows.append([f"{num_devices:,}", name, *step, *times])

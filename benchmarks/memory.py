@@ -110,6 +110,8 @@ def huge(n: int) -> dict[str, Any]:
     for _ in range(3):
         params, state, value = jax.block_until_ready(step(params, state))
         values.append(float(value))
+    if not values[2] < values[1] < values[0]:
+        raise AssertionError(f"f does not fall: {values}.")
     # Linux reports kilobytes, macOS bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

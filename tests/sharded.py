@@ -28,6 +28,7 @@ if num_processes > 1:
     jax.distributed.initialize(f"localhost:{port}", num_processes, process)
 
 import jax_lbfgs_pi as lp  # noqa: E402
+from benchmarks.communication import COLLECTIVES  # noqa: E402
 from jax_lbfgs_pi.tasks import quadratic_tasks  # noqa: E402
 from tests.sharded_problem import least_squares, optimize, start  # noqa: E402
 
@@ -80,19 +81,18 @@ def iterates(kind):
 def all_reduces(kind):
     """Collectives in the compiled update, for several m and numbers of leaves."""
     mesh, out = make_mesh(kind), {}
-    for m in (1, 5, 12):
-        for names in ("c", "ab", "abcd"):
-            for policy, told in ((None, {"value": 1.0}), (lp.init_policy(jax.random.key(0)), {})):
-                if policy is None and (m, names) not in ((1, "c"), (5, "abcd"), (12, "ab")):
-                    continue
-                tx = lp.lbfgs_pi(policy, memory_size=m)
-                with within(mesh, kind):
-                    params = put(start(names), mesh)
-                    lowered = jax.jit(tx.update).lower(params, tx.init(params), params, **told)
-                    compiled = lowered.compile()
-                names_of = r"(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\("
-                found = re.findall(names_of, compiled.as_text())
-                out[f"{'default' if policy is None else 'paper'} {m} {names}"] = found
+    paper = lp.init_policy(jax.random.key(0))
+    cases = [("paper", paper, {}, m, names) for m in (1, 5, 12) for names in ("c", "ab", "abcd")]
+    cases += [
+        ("default", None, {"value": 1.0}, m, names)
+        for m, names in ((1, "c"), (5, "abcd"), (12, "ab"))
+    ]
+    for label, policy, told, m, names in cases:
+        tx = lp.lbfgs_pi(policy, memory_size=m)
+        with within(mesh, kind):
+            params = put(start(names), mesh)
+            compiled = jax.jit(tx.update).lower(params, tx.init(params), params, **told).compile()
+        out[f"{label} {m} {names}"] = re.findall(COLLECTIVES, compiled.as_text())
     return out
 
 

@@ -8,7 +8,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 
-from jax_lbfgs_pi.suite.families import FAMILIES
+from jax_lbfgs_pi.suite.families import FAMILIES, LARGE
 from jax_lbfgs_pi.suite.families.base import log_uniform, reflections, rotate, rotate_back
 from jax_lbfgs_pi.suite.families.likelihoods import normal_energy
 
@@ -135,6 +135,8 @@ def test_the_default_keys_work_and_a_key_is_a_problem(name):
 def test_names_are_those_of_the_families():
     assert all(family.name == name for name, family in FAMILIES.items())
     assert len(FAMILIES) >= 45
+    starts = {n: jax.eval_shape(f.sample, jax.random.key(0))[0] for n, f in FAMILIES.items()}
+    assert {name for name, x0 in starts.items() if x0.size > 60} == set(LARGE)
 
 
 def test_reflections_are_orthogonal():

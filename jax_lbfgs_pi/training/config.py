@@ -3,13 +3,22 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.clip import get_clip_layer
+
+
+def check_positive(settings: Any, names: Iterable[str]) -> None:
+    """Raises a `ValueError` where one of these fields is not above 0."""
+    for name in names:
+        value = getattr(settings, name)
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, but got {value}.")
 
 
 def sum_of_values(values: Float[Array, " K"]) -> Float[Array, ""]:
@@ -86,9 +95,7 @@ class MetaTrainConfig:
         for name in (*counts, "memory_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}.")
-        for name in ("max_grad_norm", "divergence_factor"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, but got {getattr(self, name)}.")
+        check_positive(self, ("max_grad_norm", "divergence_factor"))
         get_clip_layer(self.clip_layer)
         for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:

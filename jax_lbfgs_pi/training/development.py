@@ -10,6 +10,7 @@ import numpy as np
 
 from jax_lbfgs_pi.policy import General, Rule, init_general
 from jax_lbfgs_pi.tasks.base import TaskSet
+from jax_lbfgs_pi.training.config import check_positive
 from jax_lbfgs_pi.training.verdict import (
     SEARCH,
     Curves,
@@ -59,10 +60,8 @@ class FineTuneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "seed" and value is not None and not value > 0:
-                raise ValueError(f"{field.name} must be positive, but got {value}.")
+        given = (name for name, value in vars(self).items() if value is not None)
+        check_positive(self, (name for name in given if name != "seed"))
 
 
 class Check(NamedTuple):

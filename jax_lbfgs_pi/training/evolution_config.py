@@ -5,6 +5,7 @@ from typing import Any
 
 from jax_lbfgs_pi.policy import OF_A_DENSE_H, OF_A_WINDOW
 from jax_lbfgs_pi.suite.families import DENSE_FAMILIES, FAMILIES, Family
+from jax_lbfgs_pi.training.config import check_positive
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,8 @@ class EvolutionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("families", "seed", "memory_sizes"):
-                continue
-            if not value > 0:
-                raise ValueError(f"{field.name} must be positive, but got {value}.")
+        names = {field.name for field in dataclasses.fields(self)}
+        check_positive(self, sorted(names - {"families", "seed", "memory_sizes"}))
         sizes = self.memory_sizes
         if not (self.is_dense or (sizes and all(m is None or _is_count(m) for m in sizes))):
             raise ValueError(
