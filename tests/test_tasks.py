@@ -1,11 +1,10 @@
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
 import scipy.stats
+from flax import linen as nn
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
@@ -17,8 +16,8 @@ from jax_lbfgs_pi.tasks import (
     num_params,
     quadratic_tasks,
 )
-from jax_lbfgs_pi.tasks.networks import valid_conv
-from tests.marks import some_of
+from jax_lbfgs_pi.tasks.chunks import mean_in_chunks
+from jax_lbfgs_pi.tasks.networks import conv_relu_pool
 
 # --- the networks ---------------------------------------------------------------------------------
 
@@ -59,29 +58,55 @@ def test_mlp_loss_equals_a_plain_forward_pass(size):
 
 
 @pytest.mark.parametrize(
-    ("shape", "kernel"),
-    some_of(
-        itertools.product(((3, 9, 7, 2), (1, 5, 5, 1), (4, 6, 8, 3)), ((5, 5), (1, 3), (4, 2))),
-        quick=(0, 4, 8),
-    ),
+    ("shape", "side"), [((3, 8, 6, 2), 5), ((1, 4, 4, 1), 1), ((4, 6, 8, 3), 3)]
 )
-def test_convolution_and_its_derivatives_equal_xlas(shape, kernel):
-    keys = jax.random.split(jax.random.key(0), 3)
+def test_convolution_relu_and_pool_and_their_derivatives_equal_xlas(shape, side):
+    keys = jax.random.split(jax.random.key(0), 4)
     images = jax.random.normal(keys[0], shape)
-    weights = jax.random.normal(keys[1], (*kernel, shape[-1], 6))
+    kernel = jax.random.normal(keys[1], (side, side, shape[-1], 6))
+    bias = jax.random.normal(keys[2], (6,))
 
-    def xla(images, weights):
+    def xla(images, kernel, bias):
         numbers = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(
-            images, weights, (1, 1), "VALID", dimension_numbers=numbers
+        inner = jax.lax.conv_general_dilated(
+            images, kernel, (1, 1), "VALID", dimension_numbers=numbers
         )
+        return nn.avg_pool(jax.nn.relu(inner + bias[None, None, None]), (2, 2), strides=(2, 2))
 
-    expected, pull_back = jax.vjp(xla, images, weights)
-    actual, my_pull_back = jax.vjp(valid_conv, images, weights)
+    expected, pull_back = jax.vjp(xla, images, kernel, bias)
+    actual, my_pull_back = jax.vjp(conv_relu_pool, images, kernel, bias)
     np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-12)
-    cotangent = jax.random.normal(keys[2], expected.shape)
+    cotangent = jax.random.normal(keys[3], expected.shape)
     for mine, theirs in zip(my_pull_back(cotangent), pull_back(cotangent), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 10])
+def test_a_mean_in_chunks_and_its_gradient_equal_those_of_all(size):
+    rng = np.random.default_rng(0)
+    data = {"rows": rng.normal(size=(7, 3)), "labels": np.arange(7)}
+
+    def loss(params, data):
+        return jnp.mean(jnp.tanh(data["rows"] @ params["w"]) * data["labels"] + params["b"] ** 2)
+
+    def chunked(params, data):
+        return mean_in_chunks(loss, params, data, size)
+
+    lanes = {"w": jnp.array(rng.normal(size=(2, 3))), "b": jnp.array([0.3, -2.0])}
+    expected = jax.vmap(jax.value_and_grad(loss), (0, None))(lanes, data)
+    actual = jax.jit(jax.vmap(jax.value_and_grad(chunked), (0, None)))(lanes, data)
+    value = jax.vmap(chunked, (0, None))(lanes, data)
+    for mine, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-14)
+    np.testing.assert_allclose(value, expected[0], rtol=1e-14)
+
+
+def test_a_mean_in_chunks_says_that_it_has_no_derivative_by_its_data():
+    def loss(rows):
+        return mean_in_chunks(lambda w, rows: jnp.mean(rows * w), jnp.ones(()), rows, 2)
+
+    with pytest.raises(ValueError, match="differentiate by params alone"):
+        jax.grad(loss)(jnp.ones(4))
 
 
 def plain_convolution(image, kernel, bias):
@@ -105,7 +130,7 @@ def plain_pool(image):
 
 
 def test_cnn_loss_equals_a_plain_forward_pass():
-    task = Classification(CNN(), (32, 32, 3))
+    task = Classification(CNN(), (32, 32, 3), chunk=2)
     x0 = task.init(jax.random.key(3))
     rng = np.random.default_rng(0)
     images, labels = rng.uniform(size=(3, 32, 32, 3)), np.array([2, 9, 4])

@@ -20,6 +20,7 @@ DATASETS = ("digits", "mnist", "cifar10", "quadratic", "logistic")
 _NUM_TASKS = {"train": 60, "dev": 20, "test": 1000}
 _DIGITS_BOUNDS = {"train": (0, 997), "dev": (997, 1197), "test": (1197, 1797)}
 _DIGITS_BATCH = 200
+CHUNK = 40  # what convolutions make of so many images fits a CPU's caches
 
 
 def get_tasks(
@@ -100,7 +101,9 @@ def _image_tasks(
 ) -> TaskSet:
     size = f"({network.depth},{network.width})" if isinstance(network, MLP) else "cnn"
     return TaskSet(
-        Classification(network, images["images"].shape[1:]),
+        Classification(
+            network, images["images"].shape[1:], chunk=CHUNK if isinstance(network, CNN) else None
+        ),
         {name: array[batches] for name, array in images.items()},
         rows=np.arange(num_tasks) % len(batches),
         seed=seed,
