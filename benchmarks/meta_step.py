@@ -133,7 +133,7 @@ def measure(options: Options) -> dict[str, Any]:
         if phase == "clip layers":
             ours = compare(
                 {"value_and_grad": evaluations, **steps},
-                budget=2.0 if options.quick else 40.0,
+                budget=2.0 if options.quick else 20.0,
                 least=3 if options.quick else 10,
                 most=100,
                 warm_up=1,
@@ -146,7 +146,7 @@ def measure(options: Options) -> dict[str, Any]:
             results["torch_errors"] = check_torch_agrees(problem)
             both = compare(
                 {**steps, **rivals},
-                budget=2.0 if options.quick else 60.0,
+                budget=2.0 if options.quick else 30.0,
                 least=2 if options.quick else 10,
                 most=30,
                 warm_up=1,

@@ -61,7 +61,7 @@ SMALL: tuple[Entry, ...] = (
 )
 LARGE: tuple[Entry, ...] = (("Rosenbrock 10⁵", lambda: chained_rosenbrock(100_000), 500),)
 MNIST: tuple[Entry, ...] = (
-    ("MNIST (1, 20)", lambda: network(1, 20, 1000), 300),
+    ("MNIST (1, 20)", lambda: network(1, 20, 1000), 200),
     ("MNIST (2, 400)", lambda: network(2, 400, 100), 80),
 )
 
@@ -114,7 +114,7 @@ def measure(options: Options) -> dict[str, Any]:
         entries += MNIST
     elif not options.quick:
         notes.append("The networks on MNIST are left out: set TFDS_DATA_DIR to where it is.")
-    levels, seconds = (LEVELS[1:], 0.5) if options.quick else (LEVELS, 10.0)
+    levels, seconds = (LEVELS[1:], 0.5) if options.quick else (LEVELS, 6.0)
     rows = [
         race(title, make(), budget, levels, seconds)
         for title, make, budget in options.track(entries, "solution")

@@ -7,6 +7,7 @@ milliseconds do not.
 import gc
 import itertools
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -86,7 +87,7 @@ def compare(
     warm_up: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Times functions, one after the other, repetition by repetition.
+    """Times functions, one after the other, repetition by repetition, each of its own order.
 
     Args:
       candidates: by name; a bare callable is a `Candidate` without set-up.
@@ -114,7 +115,7 @@ def compare(
         if candidate.calls is None and warm_up:
             calls[name] = calls_for(seconds)
 
-    seconds = {name: [] for name in named}
+    seconds, order = {name: [] for name in named}, random.Random(0)
     gc.collect()
     collecting = gc.isenabled()
     gc.disable()
@@ -123,7 +124,8 @@ def compare(
         for done in range(most):
             if done >= least and clock() - began >= budget:
                 break
-            for name in named:
+            # In another order each time: threads of who was before may still spin, caches are its.
+            for name in order.sample(list(named), len(named)):
                 seconds[name].append(repetition(name))
     finally:
         if collecting:
