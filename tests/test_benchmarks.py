@@ -13,6 +13,7 @@ from benchmarks import __main__ as bench
 from benchmarks import (
     batch,
     batch_problems,
+    cnn,
     communication,
     dense,
     iteration,
@@ -27,6 +28,7 @@ from benchmarks import (
 )
 from benchmarks.host_solvers import scipy_solver
 from benchmarks.solvers import ours, with_optax
+from jax_lbfgs_pi.tasks import CNN, Classification
 from tests import oracles
 from tests.marks import some_of
 
@@ -375,3 +377,12 @@ def test_huge_is_for_memory_alone(capsys):
     with pytest.raises(SystemExit):
         bench.parse(["--huge"])
     assert "--only memory" in capsys.readouterr().err
+
+
+def test_the_peers_of_the_cnn_compute_what_it_computes():
+    task = Classification(CNN(), (32, 32, 3))
+    x0, rng = task.init(jax.random.key(0)), np.random.default_rng(0)
+    data = {"images": jnp.array(rng.uniform(size=(2, 32, 32, 3))), "labels": jnp.array([3, 7])}
+    expected = task.loss(x0, data)
+    np.testing.assert_allclose(cnn.loss(x0, data), expected, rtol=1e-14)
+    np.testing.assert_allclose(cnn.loss(x0, data, cnn.by_rows), expected, rtol=1e-14)
