@@ -379,6 +379,7 @@ def test_huge_is_for_memory_alone(capsys):
     assert "--only memory" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_peers_of_the_cnn_compute_what_it_computes():
     task = Classification(CNN(), (32, 32, 3))
     x0, rng = task.init(jax.random.key(0)), np.random.default_rng(0)

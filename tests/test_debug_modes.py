@@ -86,7 +86,7 @@ def test_the_transformation_under(name, options, dtypes):
 
 @pytest.mark.parametrize("dtypes", ["mixed"])
 @pytest.mark.parametrize(
-    ("memory", "name"), some_of(itertools.product([None, "full"], MODES), quick=(0, 2, 4, 10))
+    ("memory", "name"), some_of(itertools.product([None, "full"], MODES), quick=(0, 2, 10))
 )
 def test_minimize_under(name, memory, dtypes):
     p = start(*STARTS[dtypes])

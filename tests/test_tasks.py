@@ -18,6 +18,7 @@ from jax_lbfgs_pi.tasks import (
 )
 from jax_lbfgs_pi.tasks.chunks import mean_in_chunks
 from jax_lbfgs_pi.tasks.networks import conv_relu_pool
+from tests.marks import some_of
 
 # --- the networks ---------------------------------------------------------------------------------
 
@@ -58,7 +59,8 @@ def test_mlp_loss_equals_a_plain_forward_pass(size):
 
 
 @pytest.mark.parametrize(
-    ("shape", "side"), [((3, 8, 6, 2), 5), ((1, 4, 4, 1), 1), ((4, 6, 8, 3), 3)]
+    ("shape", "side"),
+    some_of([((3, 8, 6, 2), 5), ((1, 4, 4, 1), 1), ((4, 6, 8, 3), 3)], quick=(0, 1)),
 )
 def test_convolution_relu_and_pool_and_their_derivatives_equal_xlas(shape, side):
     keys = jax.random.split(jax.random.key(0), 4)
@@ -81,7 +83,7 @@ def test_convolution_relu_and_pool_and_their_derivatives_equal_xlas(shape, side)
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("size", [1, 3, 7, 10])
+@pytest.mark.parametrize("size", some_of([3, 7, 10, 1], quick=(0, 1)))
 def test_a_mean_in_chunks_and_its_gradient_equal_those_of_all(size):
     rng = np.random.default_rng(0)
     data = {"rows": rng.normal(size=(7, 3)), "labels": np.arange(7)}
