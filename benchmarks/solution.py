@@ -61,7 +61,7 @@ SMALL: tuple[Entry, ...] = (
 )
 LARGE: tuple[Entry, ...] = (("Rosenbrock 10⁵", lambda: chained_rosenbrock(100_000), 500),)
 MNIST: tuple[Entry, ...] = (
-    ("MNIST (1, 20)", lambda: network(1, 20, 1000), 200),
+    ("MNIST (1, 20)", lambda: network(1, 20, 1000), 300),
     ("MNIST (2, 400)", lambda: network(2, 400, 100), 80),
 )
 

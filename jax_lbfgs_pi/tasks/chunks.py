@@ -37,7 +37,9 @@ def mean_in_chunks(mean_loss: MeanLoss, params: Params, data: Any, size: int) ->
 
     def forward(params: Any, data: Any) -> tuple[Float[Array, ""], Params]:
         if any(leaf.perturbed for leaf in jax.tree.leaves(data)):
-            raise ValueError("differentiate by params alone, or take a loss without chunks")
+            raise ValueError(
+                "A mean in chunks has no derivative by its data: differentiate by params alone."
+            )
         params, data = (jax.tree.map(lambda leaf: leaf.value, tree) for tree in (params, data))
         return _weighted_sum(jax.value_and_grad(mean_loss), params, data, size)
 
