@@ -101,6 +101,11 @@ def test_a_mean_in_chunks_and_its_gradient_equal_those_of_all(size):
     for mine, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-14)
     np.testing.assert_allclose(value, expected[0], rtol=1e-14)
+    one = jax.tree.map(lambda x: x[0], lanes)
+    forward, exact = (jax.jvp(lambda p, f=f: f(p, data), (one,), (one,)) for f in (chunked, loss))
+    np.testing.assert_allclose(forward, exact, rtol=1e-14)
+    curved, exact = (jax.hessian(f)(one, data)["w"]["w"] for f in (chunked, loss))
+    np.testing.assert_allclose(curved, exact, rtol=1e-13, atol=1e-15)
 
 
 def test_a_mean_in_chunks_says_that_it_has_no_derivative_by_its_data():

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.trees import Params
@@ -31,22 +32,22 @@ def mean_in_chunks(mean_loss: MeanLoss, params: Params, data: Any, size: int) ->
       ValueError: if it is differentiated by `data`.
     """
 
-    @jax.custom_vjp
+    @jax.custom_jvp
     def mean(params: Params, data: Any) -> Float[Array, ""]:
         return _weighted_sum(mean_loss, params, data, size)
 
-    def forward(params: Any, data: Any) -> tuple[Float[Array, ""], Params]:
-        if any(leaf.perturbed for leaf in jax.tree.leaves(data)):
+    def rule(primals: tuple, tangents: tuple) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        (params, data), (of_params, of_data) = primals, map(jax.tree.leaves, tangents)
+        if not all(isinstance(leaf, SymbolicZero) for leaf in of_data):
             raise ValueError(
                 "A mean in chunks has no derivative by its data: differentiate by params alone."
             )
-        params, data = (jax.tree.map(lambda leaf: leaf.value, tree) for tree in (params, data))
-        return _weighted_sum(jax.value_and_grad(mean_loss), params, data, size)
+        value, gradient = _weighted_sum(jax.value_and_grad(mean_loss), params, data, size)
+        pairs = zip(jax.tree.leaves(gradient), of_params, strict=True)
+        parts = [jnp.sum(g * t) for g, t in pairs if not isinstance(t, SymbolicZero)]
+        return value, sum(parts, start=jnp.zeros_like(value))
 
-    def backward(gradient: Params, cotangent: Any) -> tuple[Params, None]:
-        return jax.tree.map(lambda leaf: cotangent * leaf, gradient), None
-
-    mean.defvjp(forward, backward, symbolic_zeros=True)
+    mean.defjvp(rule, symbolic_zeros=True)
     return mean(params, data)
 
 
