@@ -1,8 +1,8 @@
 """What each part of the default is worth, on the development problems.
 
-python -m research.ablation POLICY [memory_size [guards]]
+python -m research.ablation [I/N]
 
-With `guards` the constants of acceptance too, each of which is compiled for itself.
+I/N makes the runs of every N-th problem from the I-th on, and no table.
 """
 
 import sys
@@ -12,7 +12,6 @@ from typing import Any
 import jax
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,15 +22,22 @@ from jax_lbfgs_pi.policy import General, Rule
 from research.lanes import development, print_table, run, table
 from research.mixed import Mixed
 
-GUARDS = {
-    "accept all that is finite": lp.Guard(decrease=-jnp.inf),
-    "decrease 1e-2": lp.Guard(decrease=1e-2),
-    "decrease 0.1": lp.Guard(decrease=0.1),
-    "halve": lp.Guard(least=0.5, first_least=0.5),
-    "tenths": lp.Guard(most=0.1),
-    "first step like others": lp.Guard(first_least=0.1),
+PER_KIND, LARGEST, NUM_STARTS = 2, 3000, 8
+FOLDER = Path("runs/research/ablation")
+
+COMPILED: dict[str, dict[str, Any]] = {
+    "5 pairs": {"memory_size": 5},
+    "10 pairs": {"memory_size": 10},
+    "20 pairs": {"memory_size": 20},
+    "without value": {"with_value": False},
+    "accepts all that is finite": {"guard": lp.Guard(decrease=-jnp.inf)},
+    "decrease 1e-2": {"guard": lp.Guard(decrease=1e-2)},
+    "decrease 0.1": {"guard": lp.Guard(decrease=0.1)},
+    "halves": {"guard": lp.Guard(least=0.5, first_least=0.5)},
+    "down to tenths": {"guard": lp.Guard(most=0.1)},
+    "first step like others": {"guard": lp.Guard(first_least=0.1)},
 }
-"""Acceptance: all with the whole policy."""
+"""What is no number of a policy, so that each is a program of its own."""
 
 
 def lanes(general: General) -> dict[str, Mixed]:
@@ -55,7 +61,6 @@ def lanes(general: General) -> dict[str, Mixed]:
         "rule, γ long": rule(cap=1e6, raised=1.0, lowered=1.0, rejected=1.0),
         "rule, ω = 1": rule(omega_power=0.0),
         "rule, t = 1": rule(longest=1.0),
-        "rule, 5 pairs": rule(num_pairs=5.0),
         "rule, no length limit": rule(growth=1e30),
         "rule, unit first step": rule(unit_start=1.0),
     }
@@ -64,7 +69,7 @@ def lanes(general: General) -> dict[str, Mixed]:
 def figure(rows: list[Any], path: Path) -> None:
     """The areas as bars."""
     rows = sorted(rows, key=lambda row: row[1])
-    fig = Figure(figsize=(7, 5), layout="constrained")
+    fig = Figure(figsize=(7, 6), layout="constrained")
     ax = fig.subplots()
     ax.barh([row[0] for row in rows], [row[1] for row in rows], color="0.6")
     ax.set(xlabel="area under solved against log evaluations, development kinds")
@@ -74,25 +79,26 @@ def figure(rows: list[Any], path: Path) -> None:
     fig.savefig(path, dpi=110)
 
 
-if __name__ == "__main__":
-    path, *rest = sys.argv[1:]
-    memory_size = int(rest[0]) if rest else 10
-    general = lp.load_policy(path)
+def main() -> None:
+    index, count = map(int, sys.argv[1].split("/")) if sys.argv[1:] else (0, 1)
+    general = lp.load_policy("general")
     assert isinstance(general, General)
-    folder = Path("runs/research/ablation") / f"{Path(path).stem}-m{memory_size}"
-    names, variants = development(1, 3000), lanes(general)
-    results = run(names, list(variants.values()), folder / "policies", memory_size=memory_size)
-    labels, whole = list(variants), [variants["general"]]
-    for label, guard in GUARDS.items() if "guards" in rest else ():
-        more = run(
-            names,
-            whole,
-            folder / label.replace(" ", "-"),
-            memory_size=memory_size,
-            guard=guard,
-        )
-        results = {k: np.concatenate([v, more[k]]) for k, v in results.items()}
-        labels.append(f"general, {label}")
-    rows = table(results, labels)
-    print_table(rows)
-    figure(rows, Path("docs/research/figures/ablation.png"))
+    variants = lanes(general)
+    names = development(PER_KIND, LARGEST)[index::count]
+    options: dict[str, Any] = {"memory_size": None, "num_starts": NUM_STARTS}
+    results: dict[str, np.ndarray] = {}
+    for name in names:  # problem by problem, so that all there is of one is there together
+        parts = [run([name], list(variants.values()), FOLDER / "policies", **options)]
+        for label, change in COMPILED.items():
+            folder = FOLDER / label.replace(" ", "-")
+            parts.append(run([name], [variants["general"]], folder, **(options | change)))
+        for key in parts[0]:
+            results[key] = np.concatenate([part[key] for part in parts])
+    if count == 1:
+        rows = table(results, [*variants, *(f"general, {label}" for label in COMPILED)])
+        print_table(rows)
+        figure(rows, Path("docs/research/figures/ablation.png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -101,6 +101,24 @@ def files_of(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
+@pytest.mark.parametrize("packed", ["all", "half", "none"])
+def test_what_is_dropped_is_gone_and_nothing_else(filled, packed):
+    folder, _ = filled
+    if packed != "none":
+        folder.pack()
+    if packed == "half":
+        save(folder, 1, PI, curve=True)
+    folder.drop(PI)
+    for there in (folder, RunFolder(folder.folder)):
+        assert [row["optimizer"] for row in there.rows()] == ["ADAM"] * 3
+        assert not any(there.has(task, PI) for task in range(3))
+        assert there.curve(0, PI) is None
+        assert there.curve(1, PI) is None
+        assert there.curve(0, "ADAM") is not None
+    folder.drop("ADAM")
+    assert folder.rows() == RunFolder(folder.folder).rows() == []
+
+
 def test_reading_an_absent_folder_makes_nothing(tmp_path):
     folder = RunFolder(tmp_path / "race")
     assert folder.rows() == []

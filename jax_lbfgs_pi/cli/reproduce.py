@@ -51,6 +51,10 @@ def add_parser(commands: Any) -> None:
         "--render", action="store_true", help="run nothing: tables and figures of what is there"
     )
     parser.add_argument(
+        "--again", action="store_true",
+        help="race those policies anew that have changed since their records were made",
+    )  # fmt: skip
+    parser.add_argument(
         "--pack", action="store_true",
         help="put the records of each race into one file and drop checkpoints, as what is shipped",
     )  # fmt: skip
@@ -165,7 +169,12 @@ def _run_missing(
             total = race_runs.count_runs(race, args.out, args.tasks, shard)
             line = bar.add_task(race.name, total=total)
             race_runs.run_race(
-                race, args.out, **options, shard=shard, on_run=lambda name, t=line: bar.advance(t)
+                race,
+                args.out,
+                **options,
+                shard=shard,
+                again=args.again,
+                on_run=lambda name, t=line: bar.advance(t),
             )
 
 

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -25,6 +26,7 @@ def run_race(
     num_tasks: int | None = None,
     shard: tuple[int, int] = (0, 1),
     data_dir: str | os.PathLike[str] | None = None,
+    again: bool = False,
     on_run: Callable[[str], None] = lambda name: None,
 ) -> RunFolder:
     """Runs what is missing of a race; task by task, the competitors one after the other.
@@ -35,22 +37,28 @@ def run_race(
       num_tasks: fewer tasks than the full race, or None.
       shard: (i, n): this process runs the tasks that leave i on division by n.
       data_dir: tensorflow-datasets' folder.
+      again: drop the records of policies that are others now under the same names, and race these.
       on_run: called with the competitor's name after each run, also one that was there.
 
     Returns:
       The folder of records.
 
     Raises:
-      ValueError: if the folder holds records of another version of the race.
+      ValueError: if the folder holds records of another version of the race; of other policies,
+        unless `again`.
     """
     count, max_iters = race.limits(num_tasks)
     folder = out / "records" / race.name
     entrants = competitors(race, out)
-    records = RunFolder(folder)
     wanted = _wanted(entrants, range(shard[0], count, shard[1]))
-    missing = [pair for pair in wanted if not records.has(*pair)]
     with alone(out, race.name):
-        _claim(folder, race, max_iters, policies_of(race, out), adds=bool(missing))
+        saved = policies_of(race, out)
+        changed = _check(folder, race, max_iters, saved, again=again)
+        records = RunFolder(folder)
+        for name in changed:
+            records.drop(name)
+        missing = [pair for pair in wanted if not records.has(*pair)]
+        _claim(folder, race, max_iters, saved, adds=bool(missing))
     for _, name in set(wanted) - set(missing):
         on_run(name)
     if missing:
@@ -77,28 +85,46 @@ def _wanted(
     return [(t, name) for t in tasks for name, (_, most) in entrants.items() if t < most]
 
 
+def _check(
+    folder: Path, race: Race, max_iters: int, policies: dict[str, Saved], *, again: bool
+) -> list[str]:
+    """The policies that are others now than in the records; refuses these unless `again`."""
+    path = folder / "race.json"
+    if not path.is_file():
+        return []
+    there = json.loads(path.read_text())
+    known = there["policies"]
+    changed = [n for n, p in policies.items() if known.get(n, policy_digest(p)) != policy_digest(p)]
+    settings = _settings(race, max_iters)
+    if {name: there.get(name) for name in settings} != settings or (changed and not again):
+        raise ValueError(
+            f"The folder {str(folder)!r} holds records of another race or policy (see its "
+            f"race.json): choose another with --out, or delete it"
+            f"{', or race what has changed with --again' if changed else ''}."
+        )
+    return changed
+
+
+def _settings(race: Race, max_iters: int) -> dict[str, Any]:
+    return {"race": race.name, "max_iters": max_iters, "tol": TOLERANCE}
+
+
 def _claim(
     folder: Path, race: Race, max_iters: int, policies: dict[str, Saved], *, adds: bool
 ) -> None:
-    """Refuses a folder with records that must not be mixed with these; notes who `adds` to it.
+    """Writes down what the records of a folder are of, and who `adds` to it.
 
     Under `provenance` stand the versions and the devices that records were made with, each with the
     day on which it came: others may go on with a race.
     """
     digests = {name: policy_digest(policy) for name, policy in policies.items()}
-    settings = {"race": race.name, "max_iters": max_iters, "tol": TOLERANCE}
     path, made_by = folder / "race.json", []
     if path.is_file():
         there = json.loads(path.read_text())
-        known, made_by = there.pop("policies"), there.pop("provenance", [])
-        if there != settings or any(known.get(name, d) != d for name, d in digests.items()):
-            raise ValueError(
-                f"The folder {str(folder)!r} holds records of another race or policy (see its "
-                f"race.json): choose another with --out, or delete it."
-            )
-        digests = known | digests
+        digests, made_by = there["policies"] | digests, there.get("provenance", [])
     here = versions() | {"device": jax.devices()[0].device_kind}
     if adds and all(entry != here | {"date": entry["date"]} for entry in made_by):
         made_by.append(here | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()})
-    claim = settings | {"policies": digests} | ({"provenance": made_by} if made_by else {})
+    claim = _settings(race, max_iters) | {"policies": digests}
+    claim |= {"provenance": made_by} if made_by else {}
     write_atomically(path, json.dumps(claim, indent=2, sort_keys=True))

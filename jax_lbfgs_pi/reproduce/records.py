@@ -9,6 +9,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
@@ -148,6 +149,19 @@ class RunFolder:
             with contextlib.suppress(OSError):  # not empty
                 path.rmdir()
         self._packed = {(row["task"], row["optimizer"]): row for row in rows}
+
+    def drop(self, optimizer: str) -> None:
+        """Takes away every run of an optimizer, packed or not."""
+        shutil.rmtree(self._path(0, optimizer, "").parent, ignore_errors=True)
+        if self._curves.is_file():
+            with np.load(self._curves) as file:
+                kept = {k: file[k] for k in file.files if k.rsplit("/", 2)[0] != optimizer}
+            write_arrays(self._curves, kept)
+        self._packed = {key: row for key, row in self._packed.items() if key[1] != optimizer}
+        if self._packed:
+            write_table(list(self._packed.values()), self._table)
+        else:
+            self._table.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> Any:

@@ -286,8 +286,8 @@ def test_a_policy_can_join_a_race_and_is_held_to_after(runner, tmp_path):
         run_race(dataclasses.replace(TINY, policies={PI: "cosine", "unit": "cosine"}), tmp_path)
 
 
-def test_a_policy_trained_anew_is_refused(runner, tmp_path, monkeypatch):
-    """Under one path, it is another policy."""
+def test_a_policy_trained_anew_is_refused_or_raced_again(runner, tmp_path, monkeypatch):
+    """Under one path, it is another policy; `again` runs that, and nothing else."""
     monkeypatch.setitem(TRAININGS, "mine", Training("mine", MetaTrainConfig()))
     race = dataclasses.replace(TINY, policies={PI: "cosine", "π_C": "mine"})
     with pytest.raises(ValueError, match=r"^Unknown policy '.*trainings/mine/policy.safetensors'"):
@@ -298,8 +298,14 @@ def test_a_policy_trained_anew_is_refused(runner, tmp_path, monkeypatch):
     assert races.policies_of(race, tmp_path)["π_C"].limits == lp.load_policy(path).limits
     run_race(race, tmp_path)
     lp.save_policy(lp.constant_policy(0.25), path)
-    with pytest.raises(ValueError, match="holds records of another race"):
+    with pytest.raises(ValueError, match=r"holds records of another race.* with --again"):
         run_race(race, tmp_path)
+    runner.calls.clear()
+    run_race(race, tmp_path, again=True)
+    run_race(race, tmp_path)  # the new one is known
+    assert runner.pairs() == [(0, "π_C"), (1, "π_C")]
+    with pytest.raises(ValueError, match="holds records of another race"):
+        run_race(dataclasses.replace(race, max_iters=31), tmp_path, again=True)
 
 
 def provenance_of(out, race="tiny"):
