@@ -19,25 +19,28 @@ from matplotlib.figure import Figure
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy import General, Rule
+from jax_lbfgs_pi.transform import DEFAULT_GUARD
 from research.lanes import development, print_table, run, table
 from research.mixed import Mixed
 
-PER_KIND, LARGEST, NUM_STARTS = 2, 3000, 8
+PER_KIND, LARGEST, NUM_STARTS = 1, 3000, 8
 FOLDER = Path("runs/research/ablation")
 
+GUARDS = {
+    "accepts all that is finite": lp.Guard(decrease=-jnp.inf),
+    "decrease 1e-2": lp.Guard(decrease=1e-2),
+    "decrease 0.1": lp.Guard(decrease=0.1),
+    "halves": lp.Guard(least=0.5, first_least=0.5),
+    "down to tenths": lp.Guard(most=0.1),
+    "first step like others": lp.Guard(first_least=0.1),
+}
 COMPILED: dict[str, dict[str, Any]] = {
     "5 pairs": {"memory_size": 5},
     "10 pairs": {"memory_size": 10},
     "20 pairs": {"memory_size": 20},
     "without value": {"with_value": False},
-    "accepts all that is finite": {"guard": lp.Guard(decrease=-jnp.inf)},
-    "decrease 1e-2": {"guard": lp.Guard(decrease=1e-2)},
-    "decrease 0.1": {"guard": lp.Guard(decrease=0.1)},
-    "halves": {"guard": lp.Guard(least=0.5, first_least=0.5)},
-    "down to tenths": {"guard": lp.Guard(most=0.1)},
-    "first step like others": {"guard": lp.Guard(first_least=0.1)},
 }
-"""What is no number of a policy, so that each is a program of its own."""
+"""What is no number, so that each is a program of its own."""
 
 
 def lanes(general: General) -> dict[str, Mixed]:
@@ -84,18 +87,21 @@ def main() -> None:
     general = lp.load_policy("general")
     assert isinstance(general, General)
     variants = lanes(general)
+    whole = variants["general"]
+    policies = [*variants.values(), *(whole for _ in GUARDS)]
+    guards = [*(DEFAULT_GUARD for _ in variants), *GUARDS.values()]
     names = development(PER_KIND, LARGEST)[index::count]
     options: dict[str, Any] = {"memory_size": None, "num_starts": NUM_STARTS}
     results: dict[str, np.ndarray] = {}
     for name in names:  # problem by problem, so that all there is of one is there together
-        parts = [run([name], list(variants.values()), FOLDER / "policies", **options)]
+        parts = [run([name], policies, FOLDER / "lanes", guards=guards, **options)]
         for label, change in COMPILED.items():
             folder = FOLDER / label.replace(" ", "-")
-            parts.append(run([name], [variants["general"]], folder, **(options | change)))
+            parts.append(run([name], [whole], folder, **(options | change)))
         for key in parts[0]:
             results[key] = np.concatenate([part[key] for part in parts])
     if count == 1:
-        rows = table(results, [*variants, *(f"general, {label}" for label in COMPILED)])
+        rows = table(results, [*variants, *(f"general, {label}" for label in (*GUARDS, *COMPILED))])
         print_table(rows)
         figure(rows, Path("docs/research/figures/ablation.png"))
 

@@ -19,18 +19,16 @@ from jax_lbfgs_pi.transform import DEFAULT_GUARD, MemorySize
 
 
 def stack(policies: Sequence[Any]) -> Any:
-    """Policies of one structure as one pytree with a leading axis."""
+    """Policies, or guards, of one structure as one pytree with a leading axis."""
     return jax.tree.map(
         lambda *leaves: jnp.stack([jnp.asarray(x, float) for x in leaves]), *policies
     )
 
 
 @functools.cache
-def _curves(
-    loss: Callable, num_evals: int, memory_size: MemorySize, with_value: bool, guard: Guard
-) -> Callable:
-    def lanes(policies: Any, starts: Any, data: Any) -> jax.Array:
-        def one(policy: Any, x0: Any) -> jax.Array:
+def _curves(loss: Callable, num_evals: int, memory_size: MemorySize, with_value: bool) -> Callable:
+    def lanes(policies: Any, guards: Any, starts: Any, data: Any) -> jax.Array:
+        def one(policy: Any, guard: Any, x0: Any) -> jax.Array:
             return best_values(
                 policy,
                 lambda x: loss(x, data),
@@ -41,8 +39,8 @@ def _curves(
                 guard=guard,
             )
 
-        from_all = jax.vmap(one, (None, 0))
-        return jax.vmap(from_all, (0, None))(policies, starts)
+        from_all = jax.vmap(one, (None, None, 0))
+        return jax.vmap(from_all, (0, 0, None))(policies, guards, starts)
 
     return jax.jit(lanes)
 
@@ -85,16 +83,19 @@ def run(
     num_evals: int = 300,
     memory_size: MemorySize = 10,
     with_value: bool = True,
-    guard: Guard = DEFAULT_GUARD,
+    guards: Sequence[Guard] | None = None,
     num_starts: int = 1,
 ) -> dict[str, np.ndarray]:
     """The best values after each evaluation by problem, shape `(policies, num_evals)`; resumes.
+
+    Each policy has the default's guard, or its own of `guards`.
 
     With more than one start they stand by problem and start, `name/i`; all but the first are moved
     by a tenth of `max(1, |x0|)` at random.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lanes, results = stack(policies), {}
+    with_guards = stack(guards or [DEFAULT_GUARD] * len(policies))
     for name in names:
         path = folder / f"{name}.npy"
         if not path.exists():
@@ -103,10 +104,10 @@ def run(
             except DataError as error:
                 print(f"{name}: {error}")
                 continue
-            curves = _curves(problem.loss, num_evals, memory_size, with_value, guard)
+            curves = _curves(problem.loss, num_evals, memory_size, with_value)
             x0, data = jax.tree.map(jnp.asarray, (problem.x0, problem.data))
             starts = jax.tree.map(lambda leaf: _moved(leaf, num_starts), x0)
-            np.save(path, np.asarray(curves(lanes, starts, data)))
+            np.save(path, np.asarray(curves(lanes, with_guards, starts, data)))
             jax.clear_caches()  # hundreds of programs at once are more than a process may map
             print(name, flush=True)
         by_start = np.moveaxis(np.load(path), 1, 0)
