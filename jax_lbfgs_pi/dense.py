@@ -76,19 +76,47 @@ class Updating(NamedTuple):
         way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (omega * per_sy * gs) * s
         way, wg, wy, lost = down_where_lost(way, scaling.gamma, (g, y), new, accepted)
         changes = stored & ~lost
+        s_unit, hy_unit = linalg.root(per_sy) * s, linalg.root(per_yhy) * hy
         matrix = linalg.symmetric_update(
             history.matrix,
             jnp.where(known, jnp.where(changes, scale, 1.0), 0.0),
             jnp.where(known, 0.0, jnp.where(changes, scale * gamma, 0.0)),
             *(
                 (jnp.where(changes, c, 0.0), vector)
-                for c, vector in ((c_hy, hy), (c_v, v), (omega * per_sy, s))
+                for c, vector in _two_terms(s_unit, hy_unit, per_sy * yhy, scale, phi, omega)
             ),
         )
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)
         way = jnp.where(accepted, way, history.way)
         updated = DenseHistory(matrix, way, num_pairs)
         return Direction(linalg.unravel(-way, new.grads), -wg, -wy, updated)
+
+
+def _two_terms(
+    s: Float[Array, " n"],
+    hy: Float[Array, " n"],
+    h: Float[Array, ""],
+    scale: Float[Array, ""],
+    phi: Float[Array, ""],
+    omega: Float[Array, ""],
+) -> tuple[tuple[Float[Array, ""], Float[Array, " n"]], ...]:
+    """The change of H as two terms `c v vᵀ`, where its formula has three: a pass is bound by them.
+
+    In the span of s / √sᵀy and Hy / √yᵀHy, which are given, it is a symmetric 2×2 matrix, whose
+    eigenvalues and eigenvectors these are.
+    """
+    ss, sh, hh = omega + scale * phi * h, -scale * phi * linalg.root(h), scale * (phi - 1.0)
+    mean, half = 0.5 * (ss + hh), 0.5 * (ss - hh)
+    radius = jnp.hypot(half, sh)
+    # One eigenvalue is a sum. The other would be a difference, but their product is known.
+    far = mean + jnp.where(mean >= 0, radius, -radius)
+    near = (omega * hh - scale * scale * phi * h) / jnp.where(linalg.nonzero(far), far, 1.0)
+    upper, lower = jnp.where(mean >= 0, far, near), jnp.where(mean >= 0, near, far)
+    x = jnp.where(half >= 0, half + radius, sh)
+    y = jnp.where(half >= 0, sh, radius - half)
+    size = linalg.divisor(jnp.hypot(x, y))
+    x, y = x / size, y / size
+    return (upper, x * s + y * hy), (lower, x * hy - y * s)
 
 
 class Reading(NamedTuple):

@@ -20,7 +20,7 @@ from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.reproduce import overview, tables
 from jax_lbfgs_pi.reproduce.artefacts import records_of
 from jax_lbfgs_pi.reproduce.claims import by_optimizer, others
-from jax_lbfgs_pi.reproduce.races import IN_FULL
+from jax_lbfgs_pi.reproduce.races import IN_FULL, LIMITED_SEEDS
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "reproduction"
@@ -40,6 +40,12 @@ def limited() -> list[Table]:
     """The policies trained with a limit on θ's gradient, and the paper's, side by side."""
     race = "mnist-1x20"
     return [overview.beside_the_papers(records_of(SHIPPED, race), race, IN_FULL)]
+
+
+def trainings() -> list[Table]:
+    """What another seed of the training with the limit changes."""
+    race = "mnist-1x20"
+    return [overview.over_trainings(records_of(SHIPPED, race), race, tuple(LIMITED_SEEDS))]
 
 
 def cards() -> str:
@@ -89,6 +95,7 @@ BLOCKS: dict[tuple[str, str], Callable[[], str]] = {
     **{("docs/examples.md", name): partial(example, name) for name in EXAMPLES},
     ("docs/speed.md", "solution"): time_to_solution,
     ("REPRODUCTION.md", "limited"): _in_markdown(limited),
+    ("REPRODUCTION.md", "trainings"): _in_markdown(trainings),
     ("REPRODUCTION.md", "coverage"): _in_markdown(lambda: [overview.coverage(SHIPPED)]),
     ("REPRODUCTION.md", "claims"): _in_markdown(lambda: [by_optimizer(SHIPPED), others(SHIPPED)]),
 }

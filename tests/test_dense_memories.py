@@ -79,11 +79,12 @@ def test_the_policy_of_a_dense_h_is_dense_and_its_memory_a_dense_h():
 @first_full
 def test_a_batch_is_its_problems_one_by_one(memory):
     starts = jnp.asarray(np.random.default_rng(0).normal(size=(5, 4)))
-    solve = lambda x: lp.minimize(oracles.rosenbrock, x, memory_size=memory, max_iters=25)  # noqa: E731
+    # Twelve steps: the first start's valley makes of a rounding error some 1e-2 in twenty-five.
+    solve = lambda x: lp.minimize(oracles.rosenbrock, x, memory_size=memory, max_iters=12)  # noqa: E731
     batch = jax.jit(jax.vmap(solve))(starts)
     for i, x in enumerate(starts):
         one = jax.jit(solve)(x)
-        np.testing.assert_allclose(batch.params[i], one.params, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(batch.params[i], one.params, rtol=1e-8, atol=1e-10)
 
 
 @first_full

@@ -52,9 +52,11 @@ def symmetric_update(
     n = matrix.shape[0]
     signs = jnp.sign(jnp.stack([c for c, _ in terms]))
     roots = jnp.stack([jnp.where(c != 0, jnp.sqrt(jnp.abs(c)) * v, 0.0) for c, v in terms])
-    scale, diagonal, signs, roots = materialize((scale, diagonal, signs, roots))
+    # A sign for each entry would be a quarter of the time where the matrix is in a cache.
+    signed = signs[:, None] * roots
+    scale, diagonal, signed, roots = materialize((scale, diagonal, signed, roots))
     total = jnp.where(scale != 0, scale * matrix, 0.0)
-    for sign, w in zip(signs, roots, strict=True):
-        total = total + sign * (w[:, None] * w[None, :])
+    for u, w in zip(signed, roots, strict=True):
+        total = total + u[:, None] * w[None, :]
     row, column = (lax.broadcasted_iota(jnp.int32, (n, n), axis) for axis in (0, 1))
     return total + jnp.where(row == column, diagonal, 0.0)

@@ -10,7 +10,8 @@ from jax_lbfgs_pi.evaluation.tables import Table
 from jax_lbfgs_pi.reproduce import grids, policies, statistics, tables
 from jax_lbfgs_pi.reproduce.races import FAVOURITE, RACES
 from jax_lbfgs_pi.reproduce.records import Records, RunFolder
-from jax_lbfgs_pi.reproduce.tables import interval, number
+from jax_lbfgs_pi.reproduce.statistics import mean_of
+from jax_lbfgs_pi.reproduce.tables import interval, number, number_of_tasks
 from jax_lbfgs_pi.reproduce.trainings import LAYERS, TRAININGS
 from jax_lbfgs_pi.training.log import read_log
 
@@ -25,6 +26,7 @@ RACE_NAMES = {
     "logistic": "convex: logistic regression",
 }
 NUM_SEEDS = 3  # at least, of the paper's training
+NUM_LIMITED_SEEDS = 5
 
 
 def wins(records: Records, favourite: str = FAVOURITE) -> Table:
@@ -60,6 +62,27 @@ def beside_the_papers(records: Records, race: str, policies: Sequence[str]) -> T
     return Table(title, ["against, at", "the paper's π, by seconds", *policies], rows)
 
 
+def over_trainings(records: Records, race: str, policies: Sequence[str]) -> Table:
+    """W of several trainings on the tasks that all have run, and its mean with an interval."""
+    known = [name for name in policies if name in records.optimizers]
+    rows, shared = [], set[int]()
+    for name, papers in tables.PAPER_TABLE1[race].items():
+        tasks = records.tasks(name, *known)
+        shared |= {len(tasks)}
+        for level, (w, _) in zip(tables.TABLE1_LEVELS[race], papers, strict=True):
+            target = Target("grad_norm", level)
+            shares = [
+                float(statistics.wins(records, policy, name, target, "num_evals", tasks)[0].value)
+                for policy in known
+            ]
+            cells = map(number, shares)
+            rows.append([f"{name}, {target}", f"{w:g}", *cells, interval(mean_of(shares))])
+    count = " and ".join(map(number_of_tasks, sorted(shared)))
+    labels = [name.removeprefix(f"{policies[0]}, ") for name in known[1:]]
+    title = f"first in % of {count} (W), by evaluations; the mean over trainings [95 %]"
+    return Table(title, ["against, at", "paper", "seed 0", *labels, "mean"], rows)
+
+
 def coverage(out: Path) -> Table:
     """How much of each race and training has been run, of how much there is."""
     rows = []
@@ -72,6 +95,8 @@ def coverage(out: Path) -> Table:
     rows.append(["tuning grids, runs on training tasks", grids.count_runs(None), done])
     seeds = len(policies.LETTER_SEEDS)
     rows.append(["seeds of the paper's training, in full", NUM_SEEDS, seeds])
+    seeds = len(policies.LIMITED_SEEDS)
+    rows.append(["seeds of the training with a limited gradient", NUM_LIMITED_SEEDS, seeds])
     for label, name in (
         ("training with learned limits", "limits"),
         ("π_C on ten CIFAR-10 tasks", "cifar"),

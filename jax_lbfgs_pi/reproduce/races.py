@@ -77,6 +77,9 @@ class Race:
 
 _PI = {FAVOURITE: policies.LETTER}
 LIMITED = f"{FAVOURITE}, limited"
+LIMITED_SEEDS = {
+    f"{LIMITED}, seed {i}" if i else LIMITED: name for i, name in enumerate(policies.LIMITED_SEEDS)
+}
 LIMITED_1 = f"{LIMITED}, seed 1"
 IN_FULL = (FAVOURITE, LIMITED, LIMITED_1)  # policies that run every task
 _TODAYS_PI = {f"{FAVOURITE}, {DEFAULT}": DEFAULT}  # with its safeguards, and the others' memory
@@ -85,7 +88,7 @@ _LUCK = {  # the same training with other luck
     f"{FAVOURITE}, seed 1": policies.LETTER_SEEDS[1],
     f"{FAVOURITE}, seed 2": policies.LETTER_SEEDS[2],
     f"{FAVOURITE}, 5 epochs": policies.LETTER_5_EPOCHS,
-    LIMITED_1: "paper-mnist",
+    **LIMITED_SEEDS,
 }
 
 RACES = {

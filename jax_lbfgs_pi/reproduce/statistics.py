@@ -3,7 +3,10 @@
 Medians and quantiles are order statistics, never means of two, as costs may be infinite.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from scipy.stats import t as student
 
 from jax_lbfgs_pi.evaluation.statistics import (
     Estimate,
@@ -15,6 +18,18 @@ from jax_lbfgs_pi.evaluation.statistics import (
     tied,
 )
 from jax_lbfgs_pi.reproduce.records import Records, hit
+
+
+def mean_of(values: Sequence[float]) -> Estimate:
+    """The mean of some trainings' numbers with Student's 95 % interval, for they are few.
+
+    Unlike the bootstrap over tasks it says how far the next training may lie apart.
+    """
+    count, mean = len(values), float(np.mean(values))
+    if count < 2:
+        return Estimate(mean, -np.inf, np.inf, count)
+    half = float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) / np.sqrt(count))
+    return Estimate(mean, mean - half, mean + half, count)
 
 
 def median_cost(records: Records, optimizer: str, target: Target, cost: str) -> Estimate:
@@ -30,10 +45,18 @@ def reached(records: Records, optimizer: str, target: Target) -> Estimate:
 
 
 def wins(
-    records: Records, optimizer: str, against: str, target: Target, cost: str
+    records: Records,
+    optimizer: str,
+    against: str,
+    target: Target,
+    cost: str,
+    tasks: Sequence[int] | None = None,
 ) -> tuple[Estimate, Estimate]:
-    """W and T of Table 1 in percent: met the target first; both at one cost, or neither did."""
-    tasks = records.tasks(optimizer, against)
+    """W and T of Table 1 in percent: met the target first; both at one cost, or neither did.
+
+    On the tasks that both have run, or on these.
+    """
+    tasks = records.tasks(optimizer, against) if tasks is None else tasks
     costs = [records.column(name, hit(target, cost), tasks) for name in (optimizer, against)]
     return bootstrap(first(*costs), np.mean), bootstrap(tied(*costs), np.mean)
 

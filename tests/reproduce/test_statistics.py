@@ -7,6 +7,7 @@ import statistics as plain
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from jax_lbfgs_pi.evaluation import Target
 from jax_lbfgs_pi.reproduce.claims import lead
@@ -14,6 +15,7 @@ from jax_lbfgs_pi.reproduce.records import Records
 from jax_lbfgs_pi.reproduce.statistics import (
     advantages,
     bootstrap,
+    mean_of,
     median,
     median_cost,
     reached,
@@ -110,6 +112,14 @@ def test_no_task_has_no_number():
         estimate = bootstrap(np.array([]), statistic)
         assert estimate.num_tasks == 0
         assert all(math.isnan(x) for x in estimate[:3])
+
+
+@pytest.mark.parametrize("num", [2, 5])
+def test_intervals_over_trainings_are_students(num):
+    values = np.random.default_rng(num).normal(50.0, 10.0, size=num)
+    low, high = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(mean_of(list(values)), (values.mean(), low, high, num), rtol=1e-12)
+    assert mean_of([3.0]) == (3.0, -INF, INF, 1)
 
 
 @pytest.mark.parametrize("value", [3.0, INF, -INF, 0.0])

@@ -9,9 +9,7 @@ from jax_lbfgs_pi.evaluation import Target
 from jax_lbfgs_pi.evaluation.tables import Table, markdown
 from jax_lbfgs_pi.reproduce import overview, races, tables
 from jax_lbfgs_pi.reproduce.records import Records
-from jax_lbfgs_pi.reproduce.statistics import (
-    Estimate,
-)
+from jax_lbfgs_pi.reproduce.statistics import Estimate, mean_of
 from jax_lbfgs_pi.reproduce.tables import interval, number
 from tests.hand_made import PAPERS, PI, fill_race, make_row, records_of, write_log
 
@@ -236,6 +234,22 @@ def test_policies_beside_the_papers():
     assert found["L-BFGS-BTLS, ‖g‖<1e-3"] == ("40.8 / 0", "0 [0, 0] / 100")
     assert found["ADAM, ‖g‖<1e-3"] == ("0 / 0", "100 [100, 100] / 0")
     assert found["RMSProp, ‖g‖<1e-5"] == ("90.9 / 9.1", "0 [0, 0] / 100")
+
+
+def test_what_another_training_changes():
+    """Of the three tasks that all have run, the trainings win 2, 1 and 3; a fourth is seed 1's."""
+    names = [PI, f"{PI}, seed 1", f"{PI}, seed 2"]
+    rows = [make_row(t, "L-BFGS-B", evals={"‖g‖<1e-5": 5.0}) for t in range(4)]
+    for name, costs in zip(names, ((4, 4, 6), (6, 4, 6, 4), (1, 2, 3)), strict=True):
+        rows += [make_row(t, name, evals={"‖g‖<1e-5": float(c)}) for t, c in enumerate(costs)]
+    rows += [make_row(t, a) for t in range(3) for a in ("ADAM", "RMSProp", "L-BFGS-BTLS")]
+    table = overview.over_trainings(Records(rows), "mnist-1x20", [*names, "not run"])
+    assert table.title.startswith("first in % of 3 tasks (W)")
+    assert table.header[2:] == ["seed 0", "seed 1", "seed 2", "mean"]
+    found = {row[0]: row[1:] for row in table.rows}
+    mean = tables.interval(mean_of([200 / 3, 100 / 3, 100.0]))
+    assert found["L-BFGS-B, ‖g‖<1e-5"] == ["54.9", "66.7", "33.3", "100", mean]
+    assert found["ADAM, ‖g‖<1e-5"][1:] == ["100"] * 3 + ["100 [100, 100]"]
 
 
 def test_how_much_has_been_run(tmp_path):

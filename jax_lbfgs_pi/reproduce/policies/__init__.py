@@ -11,7 +11,8 @@ LETTER = "letter"
 LETTER_SEEDS = (LETTER, "letter-seed1", "letter-seed2")
 LETTER_5_EPOCHS = "letter-5-epochs"
 LIMITED = "limited"
-NAMES = (*LETTER_SEEDS, LETTER_5_EPOCHS, LIMITED)
+LIMITED_SEEDS = (LIMITED, "paper-mnist", "limited-seed2", "limited-seed3", "limited-seed4")
+NAMES = (*LETTER_SEEDS, LETTER_5_EPOCHS, LIMITED, *LIMITED_SEEDS[2:])
 
 
 def path_of(name: str) -> Path:
