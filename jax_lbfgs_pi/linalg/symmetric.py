@@ -43,7 +43,9 @@ def symmetric_update(
     diagonal: Float[Array, ""],
     *terms: tuple[Float[Array, ""], Float[Array, " n"]],
 ) -> Float[Array, "n n"]:
-    """`scale A + diagonal I + Σ c v vᵀ` over pairs `(c, v)`; symmetric to the last bit if A is.
+    """`scale A + Σ c v vᵀ` over pairs `(c, v)`, `diagonal I` for scale A where scale is 0.
+
+    Symmetric to the last bit if A is.
 
     Each term is a product of two entries of √|c| v: in which order they are taken changes nothing,
     and it is of the size of the result, when v vᵀ alone might be out of the dtype's range. What is
@@ -55,8 +57,9 @@ def symmetric_update(
     # A sign for each entry would be a quarter of the time where the matrix is in a cache.
     signed = signs[:, None] * roots
     scale, diagonal, signed, roots = materialize((scale, diagonal, signed, roots))
-    total = jnp.where(scale != 0, scale * matrix, 0.0)
+    # One choice, by a scalar, of which a compiler makes two loops: the usual one knows no diagonal.
+    row, column = (lax.broadcasted_iota(jnp.int32, (n, n), axis) for axis in (0, 1))
+    total = jnp.where(scale != 0, scale * matrix, jnp.where(row == column, diagonal, 0.0))
     for u, w in zip(signed, roots, strict=True):
         total = total + u[:, None] * w[None, :]
-    row, column = (lax.broadcasted_iota(jnp.int32, (n, n), axis) for axis in (0, 1))
-    return total + jnp.where(row == column, diagonal, 0.0)
+    return total
