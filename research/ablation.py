@@ -36,8 +36,6 @@ GUARDS = {
 }
 COMPILED: dict[str, dict[str, Any]] = {
     "5 pairs": {"memory_size": 5},
-    "10 pairs": {"memory_size": 10},
-    "20 pairs": {"memory_size": 20},
     "without value": {"with_value": False},
 }
 """What is no number, so that each is a program of its own."""
