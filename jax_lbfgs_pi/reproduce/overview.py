@@ -75,8 +75,9 @@ def over_trainings(records: Records, race: str, policies: Sequence[str]) -> Tabl
                 float(statistics.wins(records, policy, name, target, "num_evals", tasks)[0].value)
                 for policy in known
             ]
-            cells = map(number, shares)
-            rows.append([f"{name}, {target}", f"{w:g}", *cells, interval(mean_of(shares))])
+            mean = mean_of(shares)
+            mean = mean._replace(low=max(mean.low, 0.0), high=min(mean.high, 100.0))
+            rows.append([f"{name}, {target}", f"{w:g}", *map(number, shares), interval(mean)])
     count = " and ".join(map(number_of_tasks, sorted(shared)))
     labels = [name.removeprefix(f"{policies[0]}, ") for name in known[1:]]
     title = f"first in % of {count} (W), by evaluations; the mean over trainings [95 %]"
