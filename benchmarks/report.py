@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.peers import num_cores
@@ -99,8 +100,12 @@ def _finite(value: Any) -> Any:
 
 def table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
     """A table of at most 80 columns; floats get three digits."""
-    # A table narrower than its title would break the title.
-    out = Table(title=title, title_justify="left", min_width=min(len(title), 80))
+    # A table narrower than its title would break the title. So close eight columns of any digits
+    # have room.
+    out = Table(
+        title=title, title_justify="left", min_width=min(len(title), 80), box=SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
     for i, name in enumerate(header):
         out.add_column(name, justify="right" if i else "left", no_wrap=True)
     for row in rows:

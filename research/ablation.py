@@ -68,15 +68,16 @@ def lanes(general: General) -> dict[str, Mixed]:
 
 
 def figure(rows: list[Any], path: Path) -> None:
-    """The areas as bars."""
+    """The areas as points."""
     rows = sorted(rows, key=lambda row: row[1])
     fig = Figure(figsize=(7, 6), layout="constrained")
     ax = fig.subplots()
-    ax.barh([row[0] for row in rows], [row[1] for row in rows], color="0.6")
+    ax.plot([row[1] for row in rows], [row[0] for row in rows], "o", color="0.3")
     ax.set(xlabel="area under solved against log evaluations, development kinds")
-    ax.set_xlim(min(row[1] for row in rows) - 0.05)
+    ax.margins(x=0.15)
+    ax.grid(axis="y", alpha=0.3)
     for i, row in enumerate(rows):
-        ax.annotate(f" {row[1]:.3f}", (row[1], i), va="center", fontsize=8)
+        ax.annotate(f"   {row[1]:.3f}", (row[1], i), va="center", fontsize=8)
     fig.savefig(path, dpi=110)
 
 
