@@ -133,10 +133,7 @@ class RunFolder:
         # What other processes write from here on stays where it is.
         paths = list(self.folder.glob("*/*.json"))
         rows = self._rows(paths)
-        curves: dict[str, np.ndarray] = {}
-        for task, optimizer in ((row["task"], row["optimizer"]) for row in rows):
-            curve = self.curve(task, optimizer) or {}
-            curves |= {f"{optimizer}/{task}/{name}": array for name, array in curve.items()}
+        curves = self._curves_of((row["task"], row["optimizer"]) for row in rows)
         if rows:
             write_table(rows, self._table)
         if curves:
@@ -150,14 +147,25 @@ class RunFolder:
                 path.rmdir()
         self._packed = {(row["task"], row["optimizer"]): row for row in rows}
 
+    def _curves_of(self, keys: Iterable[tuple[int, str]]) -> dict[str, np.ndarray]:
+        """The curves of these runs, by their names in the one file."""
+        return {
+            f"{optimizer}/{task}/{name}": array
+            for task, optimizer in keys
+            for name, array in (self.curve(task, optimizer) or {}).items()
+        }
+
     def drop(self, optimizer: str) -> None:
-        """Takes away every run of an optimizer, packed or not."""
-        shutil.rmtree(self._path(0, optimizer, "").parent, ignore_errors=True)
+        """Takes away every run of an optimizer, packed or not.
+
+        Raises:
+          ValueError: if the file that holds the curves is damaged; then all runs stay.
+        """
+        kept = {key: row for key, row in self._packed.items() if key[1] != optimizer}
         if self._curves.is_file():
-            with np.load(self._curves) as file:
-                kept = {k: file[k] for k in file.files if k.rsplit("/", 2)[0] != optimizer}
-            write_arrays(self._curves, kept)
-        self._packed = {key: row for key, row in self._packed.items() if key[1] != optimizer}
+            write_arrays(self._curves, self._curves_of(kept))
+        shutil.rmtree(self._path(0, optimizer, "").parent, ignore_errors=True)
+        self._packed = kept
         if self._packed:
             write_table(list(self._packed.values()), self._table)
         else:

@@ -21,10 +21,7 @@ from jax_lbfgs_pi.reproduce.records import Records, hit
 
 
 def mean_of(values: Sequence[float]) -> Estimate:
-    """The mean of some trainings' numbers with Student's 95 % interval, for they are few.
-
-    Unlike the bootstrap over tasks it says how far the next training may lie apart.
-    """
+    """The mean of some trainings' numbers, which are too few to resample: Student's interval."""
     count, mean = len(values), float(np.mean(values))
     if count < 2:
         return Estimate(mean, -np.inf, np.inf, count)
