@@ -51,11 +51,11 @@ FULL = Sizes(
     budget=2.5,
 )
 QUICK = Sizes(
-    arrays=(100, 637_600),
+    arrays=(100, 16_280),
     networks=((1, 20),),
     memories=(5,),
     sweep_n=(16_280,),
-    sweep_m=(2, 10),
+    sweep_m=(10,),
     budget=0.4,
 )
 
