@@ -97,8 +97,8 @@ def measure(options: Options) -> dict[str, Any]:
     """Races the batches, the first when it must be quick; then times batches of all sizes."""
     quick = options.quick
     budget = 1.0 if quick else 6.0
-    batches = [(rosenbrocks, 512), (logistics, 256), (exponentials, 4096)]
-    batches = [(rosenbrocks, 64)] if quick else batches
+    full = [(rosenbrocks, 512), (logistics, 256), (exponentials, 4096)]
+    batches = [(rosenbrocks, 64)] if quick else full
     sizes = (64,) if quick else (1, 8, 64, 512)
     jobs = [partial(_race_of, *pair, budget) for pair in batches]
     jobs += [partial(scaling, size, 0.5 if quick else 3.0) for size in sizes]

@@ -107,12 +107,8 @@ def race(title: str, problem: Problem, budget: int, levels: Any, seconds: float)
 
 def measure(options: Options) -> dict[str, Any]:
     """Races on eight problems, on the first when it must be quick."""
-    entries, notes = (
-        list(SMALL[:1] if options.quick else SMALL),
-        peers.missing("jaxopt", "optimistix", "torch"),
-    )
-    if not options.quick:
-        entries += LARGE
+    entries = list(SMALL[:1] if options.quick else SMALL + LARGE)
+    notes = peers.missing("jaxopt", "optimistix", "torch")
     if not options.quick and os.environ.get("TFDS_DATA_DIR"):
         entries += MNIST
     elif not options.quick:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jax_lbfgs_pi.evaluation.statistics import Target, median
+from jax_lbfgs_pi.evaluation.statistics import Target, first, median
 from jax_lbfgs_pi.evaluation.tables import Table
 from jax_lbfgs_pi.reproduce import grids, policies, statistics, tables
 from jax_lbfgs_pi.reproduce.races import FAVOURITE, RACES
-from jax_lbfgs_pi.reproduce.records import Records, RunFolder
+from jax_lbfgs_pi.reproduce.records import Records, RunFolder, hit
 from jax_lbfgs_pi.reproduce.statistics import mean_of
 from jax_lbfgs_pi.reproduce.tables import interval, number, number_of_tasks
 from jax_lbfgs_pi.reproduce.trainings import LAYERS, TRAININGS
@@ -71,10 +71,10 @@ def over_trainings(records: Records, race: str, policies: Sequence[str]) -> Tabl
         shared |= {len(tasks)}
         for level, (w, _) in zip(tables.TABLE1_LEVELS[race], papers, strict=True):
             target = Target("grad_norm", level)
-            shares = [
-                float(statistics.wins(records, policy, name, target, "num_evals", tasks)[0].value)
-                for policy in known
-            ]
+            theirs, *ours = (
+                records.column(one, hit(target, "num_evals"), tasks) for one in (name, *known)
+            )
+            shares = [float(np.mean(first(costs, theirs))) for costs in ours]
             mean = mean_of(shares)
             mean = mean._replace(low=max(mean.low, 0.0), high=min(mean.high, 100.0))
             rows.append([f"{name}, {target}", f"{w:g}", *map(number, shares), interval(mean)])

@@ -13,7 +13,7 @@ from jax_lbfgs_pi.baselines import Competitor
 from jax_lbfgs_pi.evaluation.race import make_runner
 from jax_lbfgs_pi.files import write_atomically
 from jax_lbfgs_pi.locks import alone
-from jax_lbfgs_pi.pretrained import Saved, policy_digest
+from jax_lbfgs_pi.pretrained import policy_digest
 from jax_lbfgs_pi.reproduce.races import CURVES, TOLERANCE, Race, competitors, policies_of, tasks_of
 from jax_lbfgs_pi.reproduce.records import RunFolder, row_of
 from jax_lbfgs_pi.versions import versions
@@ -52,13 +52,13 @@ def run_race(
     entrants = competitors(race, out)
     wanted = _wanted(entrants, range(shard[0], count, shard[1]))
     with alone(out, race.name):
-        saved = policies_of(race, out)
-        changed = _check(folder, race, max_iters, saved, again=again)
+        digests = {name: policy_digest(policy) for name, policy in policies_of(race, out).items()}
+        changed = _check(folder, race, max_iters, digests, again=again)
         records = RunFolder(folder)
         for name in changed:
             records.drop(name)
         missing = [pair for pair in wanted if not records.has(*pair)]
-        _claim(folder, race, max_iters, saved, adds=bool(missing))
+        _claim(folder, race, max_iters, digests, adds=bool(missing))
     for _, name in set(wanted) - set(missing):
         on_run(name)
     if missing:
@@ -86,15 +86,14 @@ def _wanted(
 
 
 def _check(
-    folder: Path, race: Race, max_iters: int, policies: dict[str, Saved], *, again: bool
+    folder: Path, race: Race, max_iters: int, digests: dict[str, str], *, again: bool
 ) -> list[str]:
     """The policies that are others now than in the records; refuses these unless `again`."""
     path = folder / "race.json"
     if not path.is_file():
         return []
     there = json.loads(path.read_text())
-    known = there["policies"]
-    changed = [n for n, p in policies.items() if known.get(n, policy_digest(p)) != policy_digest(p)]
+    changed = [name for name, d in digests.items() if there["policies"].get(name, d) != d]
     settings = _settings(race, max_iters)
     if {name: there.get(name) for name in settings} != settings or (changed and not again):
         raise ValueError(
@@ -110,14 +109,13 @@ def _settings(race: Race, max_iters: int) -> dict[str, Any]:
 
 
 def _claim(
-    folder: Path, race: Race, max_iters: int, policies: dict[str, Saved], *, adds: bool
+    folder: Path, race: Race, max_iters: int, digests: dict[str, str], *, adds: bool
 ) -> None:
     """Writes down what the records of a folder are of, and who `adds` to it.
 
     Under `provenance` stand the versions and the devices that records were made with, each with the
     day on which it came: others may go on with a race.
     """
-    digests = {name: policy_digest(policy) for name, policy in policies.items()}
     path, made_by = folder / "race.json", []
     if path.is_file():
         there = json.loads(path.read_text())

@@ -42,18 +42,10 @@ def reached(records: Records, optimizer: str, target: Target) -> Estimate:
 
 
 def wins(
-    records: Records,
-    optimizer: str,
-    against: str,
-    target: Target,
-    cost: str,
-    tasks: Sequence[int] | None = None,
+    records: Records, optimizer: str, against: str, target: Target, cost: str
 ) -> tuple[Estimate, Estimate]:
-    """W and T of Table 1 in percent: met the target first; both at one cost, or neither did.
-
-    On the tasks that both have run, or on these.
-    """
-    tasks = records.tasks(optimizer, against) if tasks is None else tasks
+    """W and T of Table 1 in percent: met the target first; both at one cost, or neither did."""
+    tasks = records.tasks(optimizer, against)
     costs = [records.column(name, hit(target, cost), tasks) for name in (optimizer, against)]
     return bootstrap(first(*costs), np.mean), bootstrap(tied(*costs), np.mean)
 
