@@ -49,7 +49,7 @@ class Updating(NamedTuple):
 
     def facts(self) -> Facts:
         """What a policy may read of it."""
-        n = self.history.matrix.shape[0]
+        n = self.history.way.size
         num_pairs = jnp.where(self.known, self.history.num_pairs, 0) + self.stored.astype(jnp.int32)
         none = jnp.zeros(0, self.b.dtype)
         return Facts(num_pairs, none, jnp.zeros_like(self.b), n, self.b, self.h)
@@ -79,6 +79,7 @@ class Updating(NamedTuple):
         s_unit, hy_unit = linalg.root(per_sy) * s, linalg.root(per_yhy) * hy
         matrix = linalg.symmetric_update(
             history.matrix,
+            history.rows,
             jnp.where(known, jnp.where(changes, scale, 1.0), 0.0),
             jnp.where(known, 0.0, jnp.where(changes, scale * gamma, 0.0)),
             *(
@@ -88,7 +89,7 @@ class Updating(NamedTuple):
         )
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)
         way = jnp.where(accepted, way, history.way)
-        updated = DenseHistory(matrix, way, num_pairs)
+        updated = DenseHistory(matrix, way, num_pairs, history.rows)
         return Direction(linalg.unravel(-way, new.grads), -wg, -wy, updated)
 
 
@@ -172,7 +173,7 @@ def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
     """The first pass over H."""
     history = state.history
     g, y, s = raveled(state, grads, params, history.matrix.dtype)
-    hg = linalg.symmetric_product(history.matrix, g)
+    (hg,) = linalg.symmetric_products((history.matrix,), g, history.rows)
     hy = hg - history.way
     yhy, ghg, ghy = linalg.vdots((y, hy), (g, hg), (g, hy))
     return Reading(g, y, s, hg, hy, yhy, ghg, ghy, history.num_pairs > 0)

@@ -1,12 +1,13 @@
 """Dense memories, for few parameters or long runs."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import AxisType, NamedSharding, Sharding
 from jaxtyping import Array, Float, Int
 
-from jax_lbfgs_pi import trees
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.trees import Params
 
 
@@ -15,10 +16,21 @@ class Dense:
     """For `memory_size`: H as a matrix of n² numbers instead of the last m pairs.
 
     Attributes:
-      limit_gb: the greatest size of H in GB (10⁹ bytes); beyond it is an error, not a slow machine.
+      limit_gb: the greatest size of H on a device in GB (10⁹ bytes); beyond it is an error, not a
+        slow machine.
+      rows: how H's rows are spread over devices, such as `NamedSharding(mesh, PartitionSpec("x"))`;
+        None for all on each. Parameters and gradients should then lie whole on each: a step has one
+        all-gather, of H g.
+
+    Raises:
+      ValueError: for a sharding that splits something else, or is of a mesh of explicit axes.
     """
 
     limit_gb: float = struct.field(pytree_node=False, default=4.0)
+    rows: Sharding | None = struct.field(pytree_node=False, default=None)
+
+    def __post_init__(self) -> None:
+        check_rows(self.rows)
 
 
 @struct.dataclass
@@ -26,42 +38,73 @@ class Full:
     """For `memory_size`: all pairs since the start, in two matrices of n² numbers (`full`).
 
     Attributes:
-      limit_gb: the greatest size of both in GB (10⁹ bytes).
+      limit_gb: the greatest size of both on a device in GB (10⁹ bytes).
+      rows: see `Dense`.
+
+    Raises:
+      ValueError: as `Dense`.
     """
 
     limit_gb: float = struct.field(pytree_node=False, default=4.0)
+    rows: Sharding | None = struct.field(pytree_node=False, default=None)
+
+    def __post_init__(self) -> None:
+        check_rows(self.rows)
+
+
+def check_rows(rows: Sharding | None) -> None:
+    """Raises a `ValueError` unless the first of two axes is split, and nothing else."""
+    if rows is None:
+        return
+    if not isinstance(rows, NamedSharding) or [x is None for x in rows.spec] not in (
+        [False],
+        [False, True],
+    ):
+        raise ValueError(
+            'rows must be a sharding of the first axis, NamedSharding(mesh, PartitionSpec("x")), '
+            f"but got {rows!r}."
+        )
+    if AxisType.Explicit in rows.mesh.axis_types:
+        raise ValueError(
+            "rows must be on a mesh of automatic axes: make it with axis_types=(AxisType.Auto,)."
+        )
 
 
 class DenseHistory(NamedTuple):
     """H, and how many pairs it was made of.
 
     Attributes:
-      matrix: H, shape `(n, n)`; means nothing while there is no pair.
+      matrix: H, shape `(n, n)`, and rows of zeros below where `Rows` has them; means nothing while
+        there is no pair.
       way: H g at the last accepted point, -d there; likewise.
       num_pairs: pairs since H was last begun, an int32 scalar.
+      rows: where H's rows lie.
     """
 
-    matrix: Float[Array, "n n"]
+    matrix: Float[Array, "N n"]
     way: Float[Array, " n"]
     num_pairs: Int[Array, ""]
+    rows: linalg.Rows
 
 
 class FullHistory(NamedTuple):
     """H = γ M + R, γ chosen anew at each step.
 
     Attributes:
-      start: M, shape `(n, n)`; the identity without pairs.
-      rest: R, shape `(n, n)`; 0 without pairs.
+      start: M, shape `(n, n)`, and perhaps rows of zeros below; the identity without pairs.
+      rest: R, likewise; 0 without pairs.
       ways: M g and R g at the last accepted point, shape `(2, n)`.
       extremes: the greatest `yᵀy / sᵀy` and `sᵀy / yᵀy` of all pairs, shape `(2,)`; 0 without.
       num_pairs: pairs since H was last begun, an int32 scalar.
+      rows: where the rows of both lie.
     """
 
-    start: Float[Array, "n n"]
-    rest: Float[Array, "n n"]
+    start: Float[Array, "N n"]
+    rest: Float[Array, "N n"]
     ways: Float[Array, "2 n"]
     extremes: Float[Array, "2"]
     num_pairs: Int[Array, ""]
+    rows: linalg.Rows
 
 
 def init_dense(params: Params, dense: Dense | Full) -> DenseHistory | FullHistory:
@@ -71,28 +114,30 @@ def init_dense(params: Params, dense: Dense | Full) -> DenseHistory | FullHistor
       ValueError: if the matrices were larger than their limit.
     """
     n, dtype = trees.size(params), trees.scalar_dtype(params)
+    rows = linalg.Rows(dense.rows)
     full = isinstance(dense, Full)
     what = "A full memory" if full else "A dense H"
-    size = (1 + full) * n * n * dtype.itemsize / 1e9
+    on_each = " on each device" if rows.parts() > 1 else ""
+    size = (1 + full) * rows.count(n) // rows.parts() * n * dtype.itemsize / 1e9
     if size > dense.limit_gb:
         raise ValueError(
-            f"{what} for {n:,} parameters has {size:,.1f} GB, more than its limit of "
+            f"{what} for {n:,} parameters has {size:,.1f} GB{on_each}, more than its limit of "
             f"{dense.limit_gb:g} GB: use a number of pairs as memory_size, or raise the limit with "
-            f"memory_size={type(dense).__name__}(limit_gb=...)."
+            f"memory_size={type(dense).__name__}(limit_gb=...), or spread its rows with rows=...."
         )
     none = jnp.zeros((), jnp.int32)
     if not full:
-        return DenseHistory(jnp.zeros((n, n), dtype), jnp.zeros(n, dtype), none)
-    return begun(jnp.zeros((2, n), dtype))
+        return DenseHistory(rows.zeros(n, dtype), jnp.zeros(n, dtype), none, rows)
+    return begun(n, dtype, rows)
 
 
-def begun(like: Float[Array, "2 n"]) -> FullHistory:
-    """A full memory without pairs, for products of this shape and dtype."""
-    n, dtype = like.shape[1], like.dtype
+def begun(n: int, dtype: Any, rows: linalg.Rows) -> FullHistory:
+    """A full memory without pairs."""
     return FullHistory(
-        start=jnp.eye(n, dtype=dtype),
-        rest=jnp.zeros((n, n), dtype),
-        ways=jnp.zeros_like(like),
+        start=rows.identity(n, dtype),
+        rest=rows.zeros(n, dtype),
+        ways=jnp.zeros((2, n), dtype),
         extremes=jnp.zeros(2, dtype),
         num_pairs=jnp.zeros((), jnp.int32),
+        rows=rows,
     )

@@ -86,6 +86,7 @@ class Updating(NamedTuple):
         matrices = (
             linalg.symmetric_update(
                 matrix,
+                history.rows,
                 keeps,
                 diagonal,
                 *((jnp.where(lost, 0.0, c), v) for c, v in (*terms_of(change), *more)),
@@ -102,6 +103,7 @@ class Updating(NamedTuple):
             ways=jnp.where(accepted, anew, history.ways),
             extremes=jnp.where(lost, 0.0, extremes),
             num_pairs=num_pairs,
+            rows=history.rows,
         )
         d = linalg.unravel(-way, new.grads)
         return Direction(d, -wg, -wy, updated)
@@ -174,7 +176,7 @@ def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:
     """The first pass over both matrices."""
     history = state.history
     g, y, s = raveled(state, grads, params, history.start.dtype)
-    ways = jnp.stack([linalg.symmetric_product(a, g) for a in (history.start, history.rest)])
+    ways = linalg.symmetric_products((history.start, history.rest), g, history.rows)
     changes = ways - history.ways
     products = linalg.vdots(*((u, v) for u in changes for v in (y, g)))
     return Reading(g, y, s, ways, changes, products)

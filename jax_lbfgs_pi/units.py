@@ -63,7 +63,8 @@ def _emptied(history: AnyHistory, empties: Bool[Array, ""]) -> AnyHistory:
     if isinstance(history, DenseHistory):
         return history._replace(num_pairs=jnp.where(empties, 0, history.num_pairs))
     if isinstance(history, FullHistory):
-        return trees.where(empties, begun(history.ways), history)
+        ways, rows = history.ways, history.rows
+        return trees.where(empties, begun(ways.shape[1], ways.dtype, rows), history)
     products = history.products
     empty = init_products(products.sy.size, products.sy.dtype)
     return history._replace(products=trees.where(empties, empty, products))

@@ -96,6 +96,26 @@ def all_reduces(kind):
     return out
 
 
+def rows_of_h(kind):
+    """Matrices spread by rows over the devices: iterates, their shares, and collectives."""
+    mesh, out = make_mesh("auto"), {}
+    rows, everywhere = NamedSharding(mesh, PartitionSpec("x")), NamedSharding(mesh, PartitionSpec())
+    names = {"few": "d", "whole": "c", "many": "abcd"}[kind]
+    for label, memory in (("dense", lp.Dense(rows=rows)), ("full", lp.Full(rows=rows))):
+        params = jax.device_put(start(names), everywhere)
+        tx = lp.lbfgs_pi(memory_size=memory)
+        state = jax.jit(tx.init)(params)
+        begun = state[0].history[0]
+        compiled = jax.jit(tx.update).lower(params, state, params, value=1.0).compile()
+        params, state, _ = optimize(params, tx=tx)
+        out[label] = {
+            "collectives": re.findall(COLLECTIVES, compiled.as_text()),
+            "params": gathered(params),
+            "parts": [x.addressable_shards[0].data.shape for x in (begun, state[0].history[0])],
+        }
+    return out
+
+
 def meta_training(kind):
     """Two groups of eight tasks, spread over the devices and on one."""
     del kind
@@ -190,7 +210,7 @@ def shard_map(kind):
 
 
 check, kind = sys.argv[5].split(",")
-checks = {f.__name__: f for f in (iterates, all_reduces, meta_training, shard_map)}
+checks = {f.__name__: f for f in (iterates, all_reduces, rows_of_h, meta_training, shard_map)}
 result = checks[check](kind)
 if process == 0:
     print(json.dumps(result))

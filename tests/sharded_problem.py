@@ -32,9 +32,9 @@ def least_squares():
     return rng.normal(size=(8, 3)), rng.normal(size=8)
 
 
-def optimize(params, init=lambda tx: tx.init):
+def optimize(params, init=lambda tx: tx.init, tx=None):
     """Parameters and state after some steps, and f before the last one."""
-    tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=5)
+    tx = lp.lbfgs_pi(lp.init_policy(jax.random.key(0)), memory_size=5) if tx is None else tx
     state = init(tx)(params)
 
     @jax.jit

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy.self_scaling import UPDATES
@@ -53,7 +55,7 @@ def test_dtypes_are_kept_whatever_the_leaves(memory):
     kinds = lambda tree: jax.tree.map(lambda a: (a.shape, a.dtype), tree)  # noqa: E731
     assert kinds(updates) == kinds(p)
     assert kinds(new) == kinds(state)
-    assert {leaf.dtype.name for leaf in state[0].history} == {"float32", "int32"}
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(state[0].history)} == {"float32", "int32"}
 
 
 @pytest.mark.parametrize("policy", [None, "general", "paper-mnist", "unit"])
@@ -154,6 +156,14 @@ def test_what_does_not_fit_is_named_with_its_size():
         lp.lbfgs_pi(memory_size="full").init(jnp.zeros(20_000))
     with pytest.raises(ValueError, match=r"3,000 parameters has 0\.1 GB, more than .* 0\.01 GB"):
         lp.lbfgs_pi(memory_size=lp.Dense(limit_gb=0.01)).init(jnp.zeros(3000))
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Auto,))
+    alone = SingleDeviceSharding(jax.devices()[0])
+    for rows in (NamedSharding(mesh, P()), NamedSharding(mesh, P(None, "x")), alone):
+        with pytest.raises(ValueError, match=r"rows must be a sharding of the first axis, Named"):
+            lp.Dense(rows=rows)
+    explicit = jax.make_mesh((1,), ("x",), axis_types=(AxisType.Explicit,))
+    with pytest.raises(ValueError, match=r"a mesh of automatic axes: make it with axis_types="):
+        lp.Full(rows=NamedSharding(explicit, P("x")))
     with pytest.raises(ValueError, match='must be a number, "full" or "dense", but got \'all\''):
         lp.lbfgs_pi(memory_size="all")
     with pytest.raises(ValueError, match="A rule's update must be one of bfgs"):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jax_lbfgs_pi as lp
 from tests.marks import some_of
 from tests.sharded_problem import least_squares, optimize, start
 
@@ -74,6 +75,24 @@ def test_two_all_reduces_a_step_and_nothing_else(kind):
     for case, collectives in found.items():
         assert collectives == ["all-reduce"] * len(collectives), case
         assert 1 <= len(collectives) <= 2, case
+
+
+@pytest.mark.parametrize("kind", some_of(["few", "whole", "many"], quick=(2,)))
+def test_rows_of_h_lie_on_several_devices(kind):
+    """Of n below 8, 8 and 179 on eight: an eighth of the rows each, and one all-gather a step."""
+    found = run("rows_of_h", kind)
+    names, n = {"few": ("d", 3), "whole": ("c", 8), "many": ("abcd", 179)}[kind]
+    for memory in ("dense", "full"):
+        result = found[memory]
+        assert result["collectives"] == ["all-gather"]
+        assert result["parts"] == [[-(-n // 8), n]] * 2
+        params, *_ = optimize(
+            jax.tree.map(jnp.asarray, start(names)), tx=lp.lbfgs_pi(memory_size=memory)
+        )
+        for name, leaf in params.items():
+            np.testing.assert_allclose(
+                np.array(result["params"][name]), np.asarray(leaf), rtol=1e-7, atol=1e-7
+            )
 
 
 @pytest.mark.slow

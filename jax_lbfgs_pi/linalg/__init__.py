@@ -7,7 +7,7 @@ step. What a compiler needs to be told, or in which form, stands here and nowher
 
 from jax_lbfgs_pi.linalg.combinations import SHORT, matvec, weighted_sum
 from jax_lbfgs_pi.linalg.kernels import one_kernel
-from jax_lbfgs_pi.linalg.meshes import any_shard, total, vary_over, varying_axes
+from jax_lbfgs_pi.linalg.meshes import Rows, any_shard, total, vary_over, varying_axes
 from jax_lbfgs_pi.linalg.products import (
     AT_ONCE,
     CHUNK,
@@ -27,7 +27,7 @@ from jax_lbfgs_pi.linalg.products import (
 from jax_lbfgs_pi.linalg.symmetric import (
     can_be_raveled,
     ravel,
-    symmetric_product,
+    symmetric_products,
     symmetric_update,
     unravel,
 )
@@ -44,6 +44,7 @@ __all__ = [
     "CHUNK",
     "LONG",
     "SHORT",
+    "Rows",
     "any_shard",
     "can_be_raveled",
     "choose_after",
@@ -60,7 +61,7 @@ __all__ = [
     "root",
     "stacked_vdots",
     "step_products",
-    "symmetric_product",
+    "symmetric_products",
     "symmetric_update",
     "total",
     "unravel",

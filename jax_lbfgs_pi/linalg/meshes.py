@@ -1,14 +1,62 @@
 """Values on a mesh: of explicit axes, and inside `jax.shard_map` varying over some."""
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
-from jax.sharding import AxisType
-from jaxtyping import Array, Bool
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi.trees import Params
+
+
+@struct.dataclass
+class Rows:
+    """Where the rows of a matrix lie, equally many on each device; a pytree without leaves.
+
+    A matrix whose number of rows the devices do not divide has rows of zeros below.
+
+    Attributes:
+      sharding: of the matrix; None where all lie together.
+    """
+
+    sharding: Any = struct.field(pytree_node=False, default=None)
+
+    def parts(self) -> int:
+        """Among how many devices they are divided."""
+        if self.sharding is None:
+            return 1
+        axes = self.sharding.spec[0]
+        names = axes if isinstance(axes, tuple) else (axes,)
+        return math.prod(self.sharding.mesh.shape[name] for name in names)
+
+    def count(self, n: int) -> int:
+        """The rows of a matrix for n of them, those of zeros too."""
+        return -(-n // self.parts()) * self.parts()
+
+    def zeros(self, n: int, dtype: Any) -> Float[Array, "N n"]:
+        """A matrix of zeros."""
+        return self.split(jnp.zeros((self.count(n), n), dtype, device=self.sharding))
+
+    def identity(self, n: int, dtype: Any) -> Float[Array, "N n"]:
+        """The identity."""
+        return self.split(jnp.eye(self.count(n), n, dtype=dtype, device=self.sharding))
+
+    def split(self, matrix: Float[Array, "N n"]) -> Float[Array, "N n"]:
+        """The matrix, each device's rows on it."""
+        if self.sharding is None:
+            return matrix
+        return lax.with_sharding_constraint(matrix, self.sharding)
+
+    def gather(self, vectors: Float[Array, "k N"]) -> Float[Array, "k N"]:
+        """Vectors with an entry for each row, on all devices."""
+        if self.sharding is None:
+            return vectors
+        everywhere = NamedSharding(self.sharding.mesh, PartitionSpec())
+        return lax.with_sharding_constraint(vectors, everywhere)
 
 
 def is_explicit(leaf: Any) -> bool:

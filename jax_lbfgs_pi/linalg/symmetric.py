@@ -1,11 +1,16 @@
-"""Products with a dense symmetric matrix and updates of it, each one pass over its memory."""
+"""Products with a dense symmetric matrix and updates of it, each one pass over its memory.
+
+The rows of a matrix may lie on several devices; vectors lie whole on each.
+"""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jax_lbfgs_pi.linalg.meshes import is_explicit
+from jax_lbfgs_pi.linalg.meshes import Rows, is_explicit
 from jax_lbfgs_pi.linalg.writes import materialize
 
 
@@ -32,17 +37,22 @@ def can_be_raveled(tree: object) -> bool:
     return not any(is_explicit(leaf) for leaf in jax.tree.leaves(tree))
 
 
-def symmetric_product(matrix: Float[Array, "n n"], v: Float[Array, " n"]) -> Float[Array, " n"]:
-    """A v of a symmetric A."""
-    return lax.dot_general(matrix, v, (((1,), (0,)), ((), ())), precision=lax.Precision.HIGHEST)
+def symmetric_products(
+    matrices: Sequence[Float[Array, "N n"]], v: Float[Array, " n"], rows: Rows
+) -> Float[Array, "k n"]:
+    """A v of each of k symmetric A."""
+    dims = (((1,), (0,)), ((), ()))
+    products = [lax.dot_general(a, v, dims, precision=lax.Precision.HIGHEST) for a in matrices]
+    return rows.gather(jnp.stack(products))[:, : v.size]
 
 
 def symmetric_update(
-    matrix: Float[Array, "n n"],
+    matrix: Float[Array, "N n"],
+    rows: Rows,
     scale: Float[Array, ""],
     diagonal: Float[Array, ""],
     *terms: tuple[Float[Array, ""], Float[Array, " n"]],
-) -> Float[Array, "n n"]:
+) -> Float[Array, "N n"]:
     """`scale A + Σ c v vᵀ` over pairs `(c, v)`, `diagonal I` for scale A where scale is 0.
 
     Symmetric to the last bit if A is.
@@ -51,15 +61,16 @@ def symmetric_update(
     and it is of the size of the result, when v vᵀ alone might be out of the dtype's range. What is
     multiplied by 0 may be infinite or NaN.
     """
-    n = matrix.shape[0]
     signs = jnp.sign(jnp.stack([c for c, _ in terms]))
     roots = jnp.stack([jnp.where(c != 0, jnp.sqrt(jnp.abs(c)) * v, 0.0) for c, v in terms])
     # A sign for each entry would be a quarter of the time where the matrix is in a cache.
     signed = signs[:, None] * roots
+    signed, roots = rows.gather(signed), rows.gather(roots)
     scale, diagonal, signed, roots = materialize((scale, diagonal, signed, roots))
     # One choice, by a scalar, of which a compiler makes two loops: the usual one knows no diagonal.
-    row, column = (lax.broadcasted_iota(jnp.int32, (n, n), axis) for axis in (0, 1))
+    row, column = (lax.broadcasted_iota(jnp.int32, matrix.shape, axis) for axis in (0, 1))
     total = jnp.where(scale != 0, scale * matrix, jnp.where(row == column, diagonal, 0.0))
+    below = (0, matrix.shape[0] - matrix.shape[1])
     for u, w in zip(signed, roots, strict=True):
-        total = total + u[:, None] * w[None, :]
-    return total
+        total = total + jnp.pad(u, below)[:, None] * w[None, :]
+    return rows.split(total)
