@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi.again import Again, bring
 from jax_lbfgs_pi.dense_history import DenseHistory
 from jax_lbfgs_pi.policy import Facts, Scaling
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
@@ -35,6 +36,7 @@ class Updating(NamedTuple):
       known: whether H has pairs, and is positive definite as far as they show.
       yhy, ghy: yᵀHy and gᵀHy; of the identity where H is not known.
       b, h: see `Facts`.
+      again: what the last pair adds; None where it does not.
     """
 
     history: DenseHistory
@@ -46,6 +48,7 @@ class Updating(NamedTuple):
     ghy: Float[Array, ""]
     b: Float[Array, ""]
     h: Float[Array, ""]
+    again: Again | None
 
     def facts(self) -> Facts:
         """What a policy may read of it."""
@@ -57,7 +60,7 @@ class Updating(NamedTuple):
     def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
         """The direction -H₊ g; and the second pass, which writes H₊."""
         del guarded
-        history, (g, y, s, hg, hy, *_), accepted, stored, known, yhy, ghy, _, _ = self
+        history, (g, y, s, hg, hy, *_), accepted, stored, known, yhy, ghy, _, _, again = self
         # H is γ I where it is not known.
         gamma = jnp.where(known, 1.0, scaling.gamma).astype(yhy.dtype)
         hg, hy, yhy, ghy = gamma * hg, gamma * hy, gamma * yhy, gamma * ghy
@@ -74,6 +77,11 @@ class Updating(NamedTuple):
         vg, ghy, gs = (jnp.where(stored, x, 0.0) for x in (vg, ghy, new.gs))
         c_hy, c_v = -scale * per_yhy, jnp.where(stored, scale * phi * yhy, 0.0)
         way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (omega * per_sy * gs) * s
+        more = ()
+        if again is not None:
+            across, along = _again(again, scale, phi, omega, per_sy, per_yhy, yhy)
+            way += (along * again.g - across * vg) * again.residue - (across * again.g) * v
+            more = linalg.two_terms(0.5 * along * again.residue - across * v, again.residue)
         way, wg, wy, lost = down_where_lost(way, scaling.gamma, (g, y), new, accepted)
         changes = stored & ~lost
         s_unit, hy_unit = linalg.root(per_sy) * s, linalg.root(per_yhy) * hy
@@ -84,13 +92,40 @@ class Updating(NamedTuple):
             jnp.where(known, 0.0, jnp.where(changes, scale * gamma, 0.0)),
             *(
                 (jnp.where(changes, c, 0.0), vector)
-                for c, vector in _two_terms(s_unit, hy_unit, per_sy * yhy, scale, phi, omega)
+                for c, vector in (
+                    *_two_terms(s_unit, hy_unit, per_sy * yhy, scale, phi, omega),
+                    *more,
+                )
             ),
         )
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)
         way = jnp.where(accepted, way, history.way)
-        updated = DenseHistory(matrix, way, num_pairs, history.rows)
+        updated = DenseHistory(
+            matrix, way, num_pairs, history.last.replace(changes, s, y, omega), history.rows
+        )
         return Direction(linalg.unravel(-way, new.grads), -wg, -wy, updated)
+
+
+def _again(
+    again: Again,
+    scale: Float[Array, ""],
+    phi: Float[Array, ""],
+    omega: Float[Array, ""],
+    per_sy: Float[Array, ""],
+    per_yhy: Float[Array, ""],
+    yhy: Float[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """`A` and `B` of what the last pair adds to H₊: `B ŝ ŝᵀ - A (v ŝᵀ + ŝ vᵀ)`.
+
+    Of the three updates the first has τ and φ, the others are of BFGS.
+    """
+    share = again.share()
+    of_v = (again.beta * per_sy - again.omega * again.alpha * per_yhy) * again.per_pr
+    other = 1.0 - phi
+    size = scale * yhy
+    across = size * (share - other * of_v)
+    along = size * (share * share - other * of_v * of_v) + again.added(omega, scale)
+    return across, along
 
 
 def _two_terms(
@@ -153,7 +188,7 @@ class Reading(NamedTuple):
     ) -> Updating:
         """Decides whether H is to be changed, and measures it along the new pair."""
         accepted, stored = unguarded(new, accepted, stored, state)
-        g, y, _, hg, hy, yhy, ghg, ghy, known = self
+        g, y, s, hg, hy, yhy, ghg, ghy, known = self
         # H is positive definite, but by rounding may cease to be: then it is begun anew.
         down = linalg.positive(ghg) | ~linalg.positive(new.gg)
         known &= ~accepted | down & (~stored | linalg.positive(yhy))
@@ -166,7 +201,9 @@ class Reading(NamedTuple):
         b = -state.step_size * (new.gs - new.sy) * per_sy
         b = jnp.where(measured, jnp.maximum(b, 1.0 / jnp.where(measured, h, 1.0)), 0.0)
         reading = self._replace(hg=hg, hy=hy)
-        return Updating(state.history, reading, accepted, stored, known, yhy, ghy, b, h)
+        per_pair = jnp.where(stored, per_sy, 0.0)
+        again = bring(state.history.last, measured, s, y, g, per_pair, new.gs)
+        return Updating(state.history, reading, accepted, stored, known, yhy, ghy, b, h, again)
 
 
 def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:

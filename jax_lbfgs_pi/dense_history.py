@@ -1,6 +1,6 @@
 """Dense memories, for few parameters or long runs."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import struct
@@ -8,6 +8,7 @@ from jax.sharding import AxisType, NamedSharding, Sharding
 from jaxtyping import Array, Float, Int
 
 from jax_lbfgs_pi import linalg, trees
+from jax_lbfgs_pi.again import Last
 from jax_lbfgs_pi.trees import Params
 
 
@@ -21,6 +22,7 @@ class Dense:
       rows: how H's rows are spread over devices, such as `NamedSharding(mesh, PartitionSpec("x"))`;
         None for all on each. Parameters and gradients should then lie whole on each: a step has one
         all-gather, of H g.
+      again: whether a new pair brings in the one before once more (`again`).
 
     Raises:
       ValueError: for a sharding that splits something else, or is of a mesh of explicit axes.
@@ -28,6 +30,7 @@ class Dense:
 
     limit_gb: float = struct.field(pytree_node=False, default=4.0)
     rows: Sharding | None = struct.field(pytree_node=False, default=None)
+    again: bool = struct.field(pytree_node=False, default=False)
 
     def __post_init__(self) -> None:
         check_rows(self.rows)
@@ -39,7 +42,7 @@ class Full:
 
     Attributes:
       limit_gb: the greatest size of both on a device in GB (10⁹ bytes).
-      rows: see `Dense`.
+      rows, again: see `Dense`.
 
     Raises:
       ValueError: as `Dense`.
@@ -47,6 +50,7 @@ class Full:
 
     limit_gb: float = struct.field(pytree_node=False, default=4.0)
     rows: Sharding | None = struct.field(pytree_node=False, default=None)
+    again: bool = struct.field(pytree_node=False, default=False)
 
     def __post_init__(self) -> None:
         check_rows(self.rows)
@@ -78,12 +82,14 @@ class DenseHistory(NamedTuple):
         there is no pair.
       way: H g at the last accepted point, -d there; likewise.
       num_pairs: pairs since H was last begun, an int32 scalar.
+      last: the newest of them.
       rows: where H's rows lie.
     """
 
     matrix: Float[Array, "N n"]
     way: Float[Array, " n"]
     num_pairs: Int[Array, ""]
+    last: Last
     rows: linalg.Rows
 
 
@@ -96,6 +102,7 @@ class FullHistory(NamedTuple):
       ways: M g and R g at the last accepted point, shape `(2, n)`.
       extremes: the greatest `yᵀy / sᵀy` and `sᵀy / yᵀy` of all pairs, shape `(2,)`; 0 without.
       num_pairs: pairs since H was last begun, an int32 scalar.
+      last: the newest of them.
       rows: where the rows of both lie.
     """
 
@@ -104,6 +111,7 @@ class FullHistory(NamedTuple):
     ways: Float[Array, "2 n"]
     extremes: Float[Array, "2"]
     num_pairs: Int[Array, ""]
+    last: Last
     rows: linalg.Rows
 
 
@@ -126,18 +134,21 @@ def init_dense(params: Params, dense: Dense | Full) -> DenseHistory | FullHistor
             f"memory_size={type(dense).__name__}(limit_gb=...), or spread its rows with rows=...."
         )
     none = jnp.zeros((), jnp.int32)
+    last = Last(jnp.zeros((2 if dense.again else 0, n), dtype), jnp.ones((), dtype))
     if not full:
-        return DenseHistory(rows.zeros(n, dtype), jnp.zeros(n, dtype), none, rows)
-    return begun(n, dtype, rows)
+        return DenseHistory(rows.zeros(n, dtype), jnp.zeros(n, dtype), none, last, rows)
+    return begun(last, rows)
 
 
-def begun(n: int, dtype: Any, rows: linalg.Rows) -> FullHistory:
-    """A full memory without pairs."""
+def begun(last: Last, rows: linalg.Rows) -> FullHistory:
+    """A full memory without pairs, in place of one with this last pair."""
+    n, dtype = last.vectors.shape[1], last.vectors.dtype
     return FullHistory(
         start=rows.identity(n, dtype),
         rest=rows.zeros(n, dtype),
         ways=jnp.zeros((2, n), dtype),
         extremes=jnp.zeros(2, dtype),
         num_pairs=jnp.zeros((), jnp.int32),
+        last=last,
         rows=rows,
     )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi.again import Again, bring
 from jax_lbfgs_pi.dense_history import FullHistory
 from jax_lbfgs_pi.policy import Facts, Scaling
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
@@ -23,10 +24,10 @@ from jax_lbfgs_pi.trial import Direction, Measured, down_where_lost, raveled, un
 
 
 class Change(NamedTuple):
-    """`A₊ = A - c u uᵀ + b v vᵀ` of one of the two matrices, but for R's `ω s sᵀ / sᵀy`.
+    """`A₊ = A - c u uᵀ + b v vᵀ` of one of the two matrices, but for what R has besides.
 
     Attributes:
-      u, v: A y, and s / sᵀy - A y / yᵀAy.
+      u, v: A y, and z - A y / yᵀAy, where z is s / sᵀy unless the last pair comes in again.
       c, b: 1 / yᵀAy, and yᵀAy; both 0 where A y = 0 or there is no pair.
       way: A₊ g.
     """
@@ -51,6 +52,7 @@ class Updating(NamedTuple):
       slope: gᵀs / sᵀy, likewise.
       extremes: the new ones.
       in_span: gᵀR₊g, were ω = 1.
+      again: what the last pair adds; None where it does not.
     """
 
     history: FullHistory
@@ -65,6 +67,7 @@ class Updating(NamedTuple):
     slope: Float[Array, ""]
     extremes: Float[Array, "2"]
     in_span: Float[Array, ""]
+    again: Again | None
 
     def facts(self) -> Facts:
         """What a policy may read of it: of the curvatures the greatest and the least."""
@@ -77,9 +80,14 @@ class Updating(NamedTuple):
     def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
         """The direction -(γ M₊ + R₊) g; and the second pass, which writes both matrices."""
         del guarded
-        history, g, y, s, accepted, stored, start, rest, per_sy, slope, extremes, _ = self
+        history, g, y, s, accepted, stored, start, rest, per_sy, slope, extremes, _, again = self
         gamma, omega = (jnp.asarray(a, g.dtype) for a in (scaling.gamma, scaling.omega))
         rest = rest._replace(way=rest.way + (omega * slope) * s)
+        more = ((omega * per_sy, s),)
+        if again is not None:
+            added = again.added(omega, jnp.ones_like(omega))
+            rest = rest._replace(way=rest.way + (added * again.g) * again.residue)
+            more = (*more, (added, again.residue))
         way = gamma * start.way + rest.way
         way, wg, wy, lost = down_where_lost(way, gamma, (g, y), new, accepted)
         keeps = jnp.where(lost, 0.0, 1.0).astype(g.dtype)
@@ -89,11 +97,11 @@ class Updating(NamedTuple):
                 history.rows,
                 keeps,
                 diagonal,
-                *((jnp.where(lost, 0.0, c), v) for c, v in (*terms_of(change), *more)),
+                *((jnp.where(lost, 0.0, c), v) for c, v in (*terms_of(change), *extra)),
             )
-            for matrix, change, diagonal, more in (
+            for matrix, change, diagonal, extra in (
                 (history.start, start, 1.0 - keeps, ()),
-                (history.rest, rest, jnp.zeros_like(keeps), ((omega * per_sy, s),)),
+                (history.rest, rest, jnp.zeros_like(keeps), more),
             )
         )
         anew = jnp.where(lost, jnp.stack([g, jnp.zeros_like(g)]), jnp.stack([start.way, rest.way]))
@@ -103,6 +111,7 @@ class Updating(NamedTuple):
             ways=jnp.where(accepted, anew, history.ways),
             extremes=jnp.where(lost, 0.0, extremes),
             num_pairs=num_pairs,
+            last=history.last.replace(stored, s, y, omega),
             rows=history.rows,
         )
         d = linalg.unravel(-way, new.grads)
@@ -148,27 +157,34 @@ class Reading(NamedTuple):
         s = jnp.where(stored, s, 0.0)
         per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
         changes, products = jnp.where(stored, changes, 0.0), jnp.where(stored, products, 0.0)
+        slope = jnp.where(stored, per_sy * new.gs, 0.0)
+        history = state.history
+        had = stored & (history.num_pairs > 0)
+        again = bring(history.last, had, s, y, g, per_sy, new.gs)
+        z, zg = per_sy * s, slope
+        if again is not None:
+            z, zg = z - again.share() * again.residue, zg - again.share() * again.g
         start, rest = (
-            _changed(ways[i], changes[i], products[2 * i], products[2 * i + 1], s, per_sy, new.gs)
+            _changed(ways[i], changes[i], products[2 * i], products[2 * i + 1], z, zg)
             for i in range(2)
         )
-        slope = jnp.where(stored, per_sy * new.gs, 0.0)
         curvature = jnp.stack([new.yy * per_sy, new.sy / linalg.divisor(new.yy)])
         curvature = jnp.where(stored, curvature, 0.0)
-        extremes = jnp.maximum(state.history.extremes, curvature)
+        extremes = jnp.maximum(history.extremes, curvature)
         in_span = linalg.vdot(rest.way, g) + slope * new.gs
-        known = (start, rest, per_sy, slope, extremes, in_span)
-        return Updating(state.history, g, y, s, accepted, stored, *known)
+        if again is not None:
+            one = jnp.ones_like(slope)
+            in_span += again.added(one, one) * again.g * again.g
+        known = (start, rest, per_sy, slope, extremes, in_span, again)
+        return Updating(history, g, y, s, accepted, stored, *known)
 
 
-def _changed(
-    way: Array, u: Array, yu: Array, gu: Array, s: Array, per_sy: Array, gs: Array
-) -> Change:
+def _changed(way: Array, u: Array, yu: Array, gu: Array, z: Array, zg: Array) -> Change:
     usable = linalg.positive(yu)
     b = jnp.where(usable, yu, 0.0)
     c = jnp.where(usable, 1.0 / jnp.where(usable, yu, 1.0), 0.0)
-    v = per_sy * s - c * u
-    vg = jnp.where(usable, per_sy * gs - c * gu, 0.0)
+    v = z - c * u
+    vg = jnp.where(usable, zg - c * gu, 0.0)
     return Change(u, v, c, b, way - (c * gu) * u + (b * vg) * v)
 
 

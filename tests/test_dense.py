@@ -30,10 +30,10 @@ def plain_update(name, H, s, y, rejections=0, omega=1.0):
 
 
 @functools.cache
-def stepper(update, n, start="short", power=0.0):
+def stepper(update, n, start="short", power=0.0, again=False):
     """A compiled step on a random quartic whose numbers are arguments."""
     rule = lp.Rule(update=update, start=start, omega_power=power)
-    tx = lp.scale_by_lbfgs_pi(rule, memory_size="dense")
+    tx = lp.scale_by_lbfgs_pi(rule, memory_size=lp.Dense(again=again))
 
     @jax.jit
     def step(A, b, x, state):
@@ -47,21 +47,28 @@ def stepper(update, n, start="short", power=0.0):
     return tx, step
 
 
-CASES = [*((name, 0.0) for name in NAMES), (NAMES[-1], 1.0)]
+CASES = [*((name, 0.0, False) for name in NAMES), (NAMES[-1], 1.0, False)]
+CASES += [("bfgs", 0.0, True), (NAMES[-1], 1.0, True)]
 
 
-@pytest.mark.parametrize(("update", "power"), some_of(CASES, quick=(len(CASES) - 1,)))
-def test_h_is_that_of_its_formula_on_random_sequences(update, power):
-    """A hundred runs of 12 steps: H from accepted pairs alone, in NumPy."""
+@pytest.mark.parametrize(
+    ("update", "power", "again"), some_of(CASES, quick=(len(CASES) - 3, len(CASES) - 1))
+)
+def test_h_is_that_of_its_formula_on_random_sequences(update, power, again):
+    """A hundred runs of 12 steps: H from accepted pairs alone, in NumPy.
+
+    With `again` the pair before follows, and then the new one once more, both by BFGS.
+    """
     compared = 0
     for seed in range(100):
         rng = np.random.default_rng((seed, 7))
         n = [2, 3, 6, 11][seed % 4]
         A = rng.normal(size=(n, n)) / n**0.5
         A, b = A @ A.T + 0.1 * np.eye(n), rng.normal(size=n)
-        tx, step = stepper(update, n, power=power)
+        tx, step = stepper(update, n, power=power, again=again)
         x = rng.normal(size=n)
         state, H, last, num, sizes = tx.init(jnp.asarray(x)), None, None, 0, []
+        older = []
         for _ in range(12):
             before, rejections = int(state.count), int(state.rejections)
             point = np.asarray(x)
@@ -79,6 +86,9 @@ def test_h_is_that_of_its_formula_on_random_sequences(update, power):
                     sharp = (s @ np.linalg.solve(H, s)) * (y @ H @ y) / (s @ y) ** 2 > 1.1
                     omega = oracles.omega(float(f) - last[2], last[1] @ s, g @ s, power)
                     H = plain_update(update, H, s, y, rejections, omega)
+                    for p, r, w in (*older, (s, y, omega)) if again and older else ():
+                        H = plain_update("bfgs", H, p, r, 0, w)
+                    older = [(s, y, omega)]
                     num = int(state.history.num_pairs)
                     found = np.asarray(state.history.matrix)
                     # H y is the change of H g, and so rounded as the H before them were.

@@ -61,10 +61,16 @@ def test_it_is_a_window_with_room_for_all(n, guarded, with_value):
     assert compared > 80
 
 
-@pytest.mark.parametrize(("n", "power"), [(2, 0.0), (6, 0.0), (6, 1.0)])
-def test_both_matrices_are_those_of_their_formulas(n, power):
-    """M = Vᵀ M V and R = Vᵀ R V + ω s sᵀ / sᵀy of the accepted pairs, in NumPy."""
-    tx = lp.scale_by_lbfgs_pi(lp.Rule(omega_power=power), memory_size="full")
+@pytest.mark.parametrize(
+    ("n", "power", "again"),
+    [(2, 0.0, False), (6, 0.0, False), (6, 1.0, False), (2, 1.0, True), (6, 1.0, True)],
+)
+def test_both_matrices_are_those_of_their_formulas(n, power, again):
+    """M = Vᵀ M V and R = Vᵀ R V + ω s sᵀ / sᵀy of the accepted pairs, in NumPy.
+
+    With `again` three times: of the new pair, of the one before, of the new one.
+    """
+    tx = lp.scale_by_lbfgs_pi(lp.Rule(omega_power=power), memory_size=lp.Full(again=again))
 
     @jax.jit
     def step(A, b, x, state):
@@ -76,6 +82,7 @@ def test_both_matrices_are_those_of_their_formulas(n, power):
     for seed in range(50):
         A, b, x = numbers(seed, n)
         state, last, M, R = tx.init(jnp.asarray(x)), None, np.eye(n), np.zeros((n, n))
+        older = []
         for _ in range(12):
             before, pairs, point = int(state.count), int(state.history.num_pairs), np.asarray(x)
             x, state, g, f = step(A, b, x, state)
@@ -85,9 +92,12 @@ def test_both_matrices_are_those_of_their_formulas(n, power):
                 s, y = point - last[0], np.asarray(g) - last[1]
                 if np.linalg.norm(s) < 1e-3 * np.linalg.norm(point):
                     break
-                V = np.eye(n) - np.outer(y, s) / (s @ y)
                 omega = oracles.omega(float(f) - last[2], last[1] @ s, g @ s, power)
-                M, R = V.T @ M @ V, V.T @ R @ V + omega * np.outer(s, s) / (s @ y)
+                new = s, y, omega
+                for p, r, w in (new, *older, new) if again else (new,):
+                    V = np.eye(n) - np.outer(r, p) / (p @ r)
+                    M, R = V.T @ M @ V, V.T @ R @ V + w * np.outer(p, p) / (p @ r)
+                older = [new]
                 for found, expected in ((state.history.start, M), (state.history.rest, R)):
                     size = max(np.abs(expected).max(), np.abs(V).max() ** 2 * np.abs(found).max())
                     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9 * max(1.0, size))

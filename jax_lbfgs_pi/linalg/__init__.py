@@ -29,6 +29,7 @@ from jax_lbfgs_pi.linalg.symmetric import (
     ravel,
     symmetric_products,
     symmetric_update,
+    two_terms,
     unravel,
 )
 from jax_lbfgs_pi.linalg.writes import (
@@ -64,6 +65,7 @@ __all__ = [
     "symmetric_products",
     "symmetric_update",
     "total",
+    "two_terms",
     "unravel",
     "vary_over",
     "varying_axes",

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.linalg.meshes import Rows, is_explicit
+from jax_lbfgs_pi.linalg.products import divisor, positive, vdots
 from jax_lbfgs_pi.linalg.writes import materialize
 
 
@@ -74,3 +75,16 @@ def symmetric_update(
     for u, w in zip(signed, roots, strict=True):
         total = total + jnp.pad(u, below)[:, None] * w[None, :]
     return rows.split(total)
+
+
+def two_terms(
+    a: Float[Array, " n"], b: Float[Array, " n"]
+) -> tuple[tuple[Float[Array, ""], Float[Array, " n"]], ...]:
+    """`a bᵀ + b aᵀ` as terms `c v vᵀ` for `symmetric_update`."""
+    aa, bb = vdots((a, a), (b, b))
+    usable = positive(aa) & positive(bb)
+    ratio = jnp.sqrt(jnp.sqrt(bb / divisor(aa)))  # both of one length, or they would cancel
+    size = jnp.where(usable, ratio, 0.0)
+    a, b = size * a, b / jnp.where(usable, ratio, 1.0)
+    half = jnp.where(usable, 0.5, 0.0)
+    return (half, a + b), (-half, a - b)

@@ -1,0 +1,102 @@
+"""The pair before the newest, brought in once more: in the order new, old, new.
+
+A BFGS update makes `H y = ω s` hold for the newest pair (s, y), and no longer for the one before,
+(p, r). Bringing that in again, and then the newest again, leaves H close to both. The three updates
+are one: with α = pᵀy, β = rᵀs and the residue `ŝ = p - (α / sᵀy) s`, for which ŝᵀy = 0, the
+product of their three V is `I - y zᵀ - r ŝᵀ / pᵀr`, where
+
+    z = s / sᵀy - (β / (pᵀr sᵀy)) ŝ,
+
+and as `H r = ω' p` held before, what they add is a multiple of ŝ ŝᵀ. So it takes three inner
+products and no pass over a matrix (`docs/research/22-again.md`).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from jax_lbfgs_pi import linalg
+
+
+class Last(NamedTuple):
+    """The newest pair that a matrix has.
+
+    Attributes:
+      vectors: p and r, shape `(2, n)`; `(0, n)` where no pair is brought in again.
+      omega: its ω.
+    """
+
+    vectors: Float[Array, "k n"]
+    omega: Float[Array, ""]
+
+    def replace(
+        self, stored: Bool[Array, ""], s: Array, y: Array, omega: Float[Array, ""]
+    ) -> "Last":
+        """The pair (s, y) in its place, if it is stored."""
+        if not self.vectors.shape[0]:
+            return self
+        vectors = jnp.where(stored, jnp.stack([s, y]), self.vectors)
+        return Last(vectors, jnp.where(stored, omega, self.omega))
+
+
+class Again(NamedTuple):
+    """What the last pair adds to the update by the newest; all 0 where there is none.
+
+    Attributes:
+      residue: ŝ.
+      g: ŝᵀg.
+      alpha, beta: α and β.
+      per_sy, per_pr: 1 / sᵀy and 1 / pᵀr.
+      omega: ω' of the last pair.
+    """
+
+    residue: Float[Array, " n"]
+    g: Float[Array, ""]
+    alpha: Float[Array, ""]
+    beta: Float[Array, ""]
+    per_sy: Float[Array, ""]
+    per_pr: Float[Array, ""]
+    omega: Float[Array, ""]
+
+    def share(self) -> Float[Array, ""]:
+        """How much of ŝ is taken from s / sᵀy: β / (pᵀr sᵀy)."""
+        return self.beta * self.per_pr * self.per_sy
+
+    def added(self, omega: Float[Array, ""], scale: Float[Array, ""]) -> Float[Array, ""]:
+        """The coefficient of ŝ ŝᵀ, with ω of the new pair, whose first update scales H."""
+        old = self.omega * self.per_pr * (1.0 - scale)
+        products = omega * self.beta - 2.0 * scale * self.omega * self.alpha
+        return old + self.per_pr * self.share() * products
+
+
+def bring(
+    last: Last,
+    known: Bool[Array, ""],
+    s: Float[Array, " n"],
+    y: Float[Array, " n"],
+    g: Float[Array, " n"],
+    per_sy: Float[Array, ""],
+    gs: Float[Array, ""],
+) -> Again | None:
+    """The last pair beside the newest; None where no pair is brought in again.
+
+    Args:
+      last: the last pair.
+      known: whether there are both pairs, and H has the last.
+      s: that of the newest pair, which may be anything where there is none.
+      y: likewise.
+      g: the gradient.
+      per_sy: 1 / sᵀy, likewise.
+      gs: gᵀs, likewise.
+    """
+    if not last.vectors.shape[0]:
+        return None
+    p, r = last.vectors
+    alpha, beta, pg, pr = linalg.vdots((p, y), (r, s), (p, g), (p, r))
+    known &= linalg.positive(pr)
+    alpha, beta, pg, per_sy, gs = (jnp.where(known, x, 0.0) for x in (alpha, beta, pg, per_sy, gs))
+    slope = alpha * per_sy
+    residue = jnp.where(known, p - slope * jnp.where(known, s, 0.0), 0.0)
+    per_pr = jnp.where(known, 1.0 / linalg.divisor(pr), 0.0)
+    return Again(residue, pg - slope * gs, alpha, beta, per_sy, per_pr, last.omega)
