@@ -128,7 +128,11 @@ def measure(options: Options) -> dict[str, Any]:
     for phase in options.track(("time", "count"), "iteration"):
         if phase == "time":
             timing = compare(
-                timed, budget=3.0 if options.quick else 60.0, least=5, most=50, warm_up=1
+                timed,
+                budget=3.0 if options.quick else 60.0,
+                least=3 if options.quick else 5,
+                most=50,
+                warm_up=1,
             )
         else:
             counts = {name: count() for name, count in evaluations.items()}

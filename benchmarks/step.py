@@ -55,7 +55,7 @@ QUICK = Sizes(
     networks=((1, 20),),
     memories=(5,),
     sweep_n=(16_280,),
-    sweep_m=(10,),
+    sweep_m=(5,),
     budget=0.4,
 )
 
