@@ -23,21 +23,12 @@ class Last(NamedTuple):
     """The newest pair that a matrix has.
 
     Attributes:
-      vectors: p and r, shape `(2, n)`; `(0, n)` where no pair is brought in again.
+      vectors: p and r, shape `(2, n)`.
       omega: its ω.
     """
 
-    vectors: Float[Array, "k n"]
+    vectors: Float[Array, "2 n"]
     omega: Float[Array, ""]
-
-    def replace(
-        self, stored: Bool[Array, ""], s: Array, y: Array, omega: Float[Array, ""]
-    ) -> "Last":
-        """The pair (s, y) in its place, if it is stored."""
-        if not self.vectors.shape[0]:
-            return self
-        vectors = jnp.where(stored, jnp.stack([s, y]), self.vectors)
-        return Last(vectors, jnp.where(stored, omega, self.omega))
 
 
 class Again(NamedTuple):
@@ -70,8 +61,18 @@ class Again(NamedTuple):
         return old + self.per_pr * self.share() * products
 
 
+def replace(
+    last: Last | None, stored: Bool[Array, ""], s: Array, y: Array, omega: Float[Array, ""]
+) -> Last | None:
+    """The pair (s, y) in place of the last, if it is stored."""
+    if last is None:
+        return None
+    vectors = jnp.where(stored, jnp.stack([s, y]), last.vectors)
+    return Last(vectors, jnp.where(stored, omega, last.omega))
+
+
 def bring(
-    last: Last,
+    last: Last | None,
     known: Bool[Array, ""],
     s: Float[Array, " n"],
     y: Float[Array, " n"],
@@ -79,10 +80,10 @@ def bring(
     per_sy: Float[Array, ""],
     gs: Float[Array, ""],
 ) -> Again | None:
-    """The last pair beside the newest; None where no pair is brought in again.
+    """The last pair beside the newest; None of None.
 
     Args:
-      last: the last pair.
+      last: the last pair, or None.
       known: whether there are both pairs, and H has the last.
       s: that of the newest pair, which may be anything where there is none.
       y: likewise.
@@ -90,7 +91,7 @@ def bring(
       per_sy: 1 / sᵀy, likewise.
       gs: gᵀs, likewise.
     """
-    if not last.vectors.shape[0]:
+    if last is None:
         return None
     p, r = last.vectors
     alpha, beta, pg, pr = linalg.vdots((p, y), (r, s), (p, g), (p, r))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import linalg
-from jax_lbfgs_pi.again import Again, bring
+from jax_lbfgs_pi.again import Again, bring, replace
 from jax_lbfgs_pi.dense_history import DenseHistory
 from jax_lbfgs_pi.policy import Facts, Scaling
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
@@ -101,7 +101,7 @@ class Updating(NamedTuple):
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)
         way = jnp.where(accepted, way, history.way)
         updated = DenseHistory(
-            matrix, way, num_pairs, history.last.replace(changes, s, y, omega), history.rows
+            matrix, way, num_pairs, replace(history.last, changes, s, y, omega), history.rows
         )
         return Direction(linalg.unravel(-way, new.grads), -wg, -wy, updated)
 

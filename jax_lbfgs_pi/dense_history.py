@@ -82,14 +82,14 @@ class DenseHistory(NamedTuple):
         there is no pair.
       way: H g at the last accepted point, -d there; likewise.
       num_pairs: pairs since H was last begun, an int32 scalar.
-      last: the newest of them.
+      last: the newest of them; None where it is not brought in again.
       rows: where H's rows lie.
     """
 
     matrix: Float[Array, "N n"]
     way: Float[Array, " n"]
     num_pairs: Int[Array, ""]
-    last: Last
+    last: Last | None
     rows: linalg.Rows
 
 
@@ -102,7 +102,7 @@ class FullHistory(NamedTuple):
       ways: M g and R g at the last accepted point, shape `(2, n)`.
       extremes: the greatest `yᵀy / sᵀy` and `sᵀy / yᵀy` of all pairs, shape `(2,)`; 0 without.
       num_pairs: pairs since H was last begun, an int32 scalar.
-      last: the newest of them.
+      last: the newest of them; None where it is not brought in again.
       rows: where the rows of both lie.
     """
 
@@ -111,7 +111,7 @@ class FullHistory(NamedTuple):
     ways: Float[Array, "2 n"]
     extremes: Float[Array, "2"]
     num_pairs: Int[Array, ""]
-    last: Last
+    last: Last | None
     rows: linalg.Rows
 
 
@@ -134,19 +134,19 @@ def init_dense(params: Params, dense: Dense | Full) -> DenseHistory | FullHistor
             f"memory_size={type(dense).__name__}(limit_gb=...), or spread its rows with rows=...."
         )
     none = jnp.zeros((), jnp.int32)
-    last = Last(jnp.zeros((2 if dense.again else 0, n), dtype), jnp.ones((), dtype))
+    last = Last(jnp.zeros((2, n), dtype), jnp.ones((), dtype)) if dense.again else None
     if not full:
         return DenseHistory(rows.zeros(n, dtype), jnp.zeros(n, dtype), none, last, rows)
-    return begun(last, rows)
+    return begun(jnp.zeros((2, n), dtype), last, rows)
 
 
-def begun(last: Last, rows: linalg.Rows) -> FullHistory:
-    """A full memory without pairs, in place of one with this last pair."""
-    n, dtype = last.vectors.shape[1], last.vectors.dtype
+def begun(like: Float[Array, "2 n"], last: Last | None, rows: linalg.Rows) -> FullHistory:
+    """A full memory without pairs, for products of this shape and dtype."""
+    n, dtype = like.shape[1], like.dtype
     return FullHistory(
         start=rows.identity(n, dtype),
         rest=rows.zeros(n, dtype),
-        ways=jnp.zeros((2, n), dtype),
+        ways=jnp.zeros_like(like),
         extremes=jnp.zeros(2, dtype),
         num_pairs=jnp.zeros((), jnp.int32),
         last=last,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jax_lbfgs_pi import linalg
-from jax_lbfgs_pi.again import Again, bring
+from jax_lbfgs_pi.again import Again, bring, replace
 from jax_lbfgs_pi.dense_history import FullHistory
 from jax_lbfgs_pi.policy import Facts, Scaling
 from jax_lbfgs_pi.state import ScaleByLBFGSPiState
@@ -111,7 +111,7 @@ class Updating(NamedTuple):
             ways=jnp.where(accepted, anew, history.ways),
             extremes=jnp.where(lost, 0.0, extremes),
             num_pairs=num_pairs,
-            last=history.last.replace(stored, s, y, omega),
+            last=replace(history.last, stored, s, y, omega),
             rows=history.rows,
         )
         d = linalg.unravel(-way, new.grads)

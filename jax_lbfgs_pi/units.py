@@ -63,7 +63,7 @@ def _emptied(history: AnyHistory, empties: Bool[Array, ""]) -> AnyHistory:
     if isinstance(history, DenseHistory):
         return history._replace(num_pairs=jnp.where(empties, 0, history.num_pairs))
     if isinstance(history, FullHistory):
-        return trees.where(empties, begun(history.last, history.rows), history)
+        return trees.where(empties, begun(history.ways, history.last, history.rows), history)
     products = history.products
     empty = init_products(products.sy.size, products.sy.dtype)
     return history._replace(products=trees.where(empties, empty, products))
