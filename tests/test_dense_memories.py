@@ -14,7 +14,8 @@ from tests import oracles
 from tests.marks import some_of
 
 either = pytest.mark.parametrize("memory", ["dense", "full"])
-first_full = pytest.mark.parametrize("memory", some_of(["dense", "full"], quick=(1,)))
+AGAIN = lp.Dense(again=True), lp.Full(again=True)
+first_full = pytest.mark.parametrize("memory", some_of(["dense", "full", *AGAIN], quick=(1, 3)))
 
 
 def test_the_default_is_by_n():
@@ -109,8 +110,15 @@ def test_a_nan_is_taken_back_and_h_stays_as_it_was(memory):
 
 @pytest.mark.parametrize(("unit", "length"), [(1e16, 1.0), (1e-16, 1.0), (1.0, 1e6), (1e-8, 1e-6)])
 @pytest.mark.parametrize(
-    ("memory", "update"), [*(("dense", name) for name in UPDATES), ("full", "bfgs")]
-)
+    ("memory", "update"),
+    some_of(
+        [
+            *(("dense", name) for name in UPDATES), ("full", "bfgs"),
+            (AGAIN[0], "self-scaled-broyden"), (AGAIN[1], "bfgs"),
+        ],
+        quick=(0, 1, 2, 3, 4),
+    ),
+)  # fmt: skip
 def test_the_trajectory_is_free_of_units(memory, update, unit, length):
     """F times a number, x times another: the same f, step by step."""
     x0 = jnp.array([-1.2, 1.0, 0.4, 0.7])
@@ -172,7 +180,10 @@ def test_what_does_not_fit_is_named_with_its_size():
 
 @pytest.mark.parametrize(
     ("memory", "spoiled"),
-    [("dense", -1.0), ("dense", 1e306), ("full", -1.0), ("full", 1e200), ("full", 1e306)],
+    [
+        *(("dense", -1.0), ("dense", 1e306), ("full", -1.0), ("full", 1e200), ("full", 1e306)),
+        *((AGAIN[0], 1e306), (AGAIN[1], 1e306)),
+    ],
 )
 def test_a_matrix_that_is_indefinite_or_overflows_is_begun_anew(memory, spoiled):
     """From then on every entry is finite, and the run ends at a minimum."""

@@ -111,10 +111,12 @@ def test_both_matrices_are_those_of_their_formulas(n, power, again):
     assert compared > 200
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_h_stays_symmetric_and_positive_definite(dtype):
+@pytest.mark.parametrize(
+    ("dtype", "again"), [("float32", False), ("float64", False), ("float32", True)]
+)
+def test_h_stays_symmetric_and_positive_definite(dtype, again):
     """Over 10,000 steps on a valley that turns."""
-    n, tx = 10, lp.scale_by_lbfgs_pi("rule", memory_size="full")
+    n, tx = 10, lp.scale_by_lbfgs_pi("rule", memory_size=lp.Full(again=again))
 
     def f(x, k):
         target = 0.3 * jnp.sin(0.01 * k + jnp.arange(n, dtype=x.dtype))
