@@ -7,7 +7,7 @@ product of their three V is `I - y zᵀ - r ŝᵀ / pᵀr`, where
 
     z = s / sᵀy - (β / (pᵀr sᵀy)) ŝ,
 
-and as `H r = ω' p` held before, what they add is a multiple of ŝ ŝᵀ. So it takes three inner
+and as `H r = ω' p` held before, what they add is a multiple of ŝ ŝᵀ. So it takes four inner
 products and no pass over a matrix (`docs/research/22-again.md`).
 """
 
