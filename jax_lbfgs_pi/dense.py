@@ -201,8 +201,7 @@ class Reading(NamedTuple):
         b = -state.step_size * (new.gs - new.sy) * per_sy
         b = jnp.where(measured, jnp.maximum(b, 1.0 / jnp.where(measured, h, 1.0)), 0.0)
         reading = self._replace(hg=hg, hy=hy)
-        per_pair = jnp.where(stored, per_sy, 0.0)
-        again = bring(state.history.last, measured, s, y, g, per_pair, new.gs)
+        again = bring(state.history.last, measured, s, y, g, per_sy, new.gs)
         return Updating(state.history, reading, accepted, stored, known, yhy, ghy, b, h, again)
 
 

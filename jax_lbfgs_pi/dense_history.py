@@ -13,7 +13,31 @@ from jax_lbfgs_pi.trees import Params
 
 
 @struct.dataclass
-class Dense:
+class _Matrices:
+    """What `Dense` and `Full` can be told; see there."""
+
+    limit_gb: float = struct.field(pytree_node=False, default=4.0)
+    rows: Sharding | None = struct.field(pytree_node=False, default=None)
+    again: bool = struct.field(pytree_node=False, default=False)
+
+    def __post_init__(self) -> None:
+        rows, of_rows = self.rows, ([False], [False, True])  # the first of two axes alone
+        if rows is None:
+            return
+        if not isinstance(rows, NamedSharding) or [x is None for x in rows.spec] not in of_rows:
+            raise ValueError(
+                "rows must be a sharding of the first axis, "
+                f'NamedSharding(mesh, PartitionSpec("x")), but got {rows!r}.'
+            )
+        if AxisType.Explicit in rows.mesh.axis_types:
+            raise ValueError(
+                "rows must be on a mesh of automatic axes: make it with "
+                "axis_types=(AxisType.Auto,)."
+            )
+
+
+@struct.dataclass
+class Dense(_Matrices):
     """For `memory_size`: H as a matrix of n² numbers instead of the last m pairs.
 
     Attributes:
@@ -28,16 +52,9 @@ class Dense:
       ValueError: for a sharding that splits something else, or is of a mesh of explicit axes.
     """
 
-    limit_gb: float = struct.field(pytree_node=False, default=4.0)
-    rows: Sharding | None = struct.field(pytree_node=False, default=None)
-    again: bool = struct.field(pytree_node=False, default=False)
-
-    def __post_init__(self) -> None:
-        check_rows(self.rows)
-
 
 @struct.dataclass
-class Full:
+class Full(_Matrices):
     """For `memory_size`: all pairs since the start, in two matrices of n² numbers (`full`).
 
     Attributes:
@@ -47,31 +64,6 @@ class Full:
     Raises:
       ValueError: as `Dense`.
     """
-
-    limit_gb: float = struct.field(pytree_node=False, default=4.0)
-    rows: Sharding | None = struct.field(pytree_node=False, default=None)
-    again: bool = struct.field(pytree_node=False, default=False)
-
-    def __post_init__(self) -> None:
-        check_rows(self.rows)
-
-
-def check_rows(rows: Sharding | None) -> None:
-    """Raises a `ValueError` unless the first of two axes is split, and nothing else."""
-    if rows is None:
-        return
-    if not isinstance(rows, NamedSharding) or [x is None for x in rows.spec] not in (
-        [False],
-        [False, True],
-    ):
-        raise ValueError(
-            'rows must be a sharding of the first axis, NamedSharding(mesh, PartitionSpec("x")), '
-            f"but got {rows!r}."
-        )
-    if AxisType.Explicit in rows.mesh.axis_types:
-        raise ValueError(
-            "rows must be on a mesh of automatic axes: make it with axis_types=(AxisType.Auto,)."
-        )
 
 
 class DenseHistory(NamedTuple):

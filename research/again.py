@@ -15,7 +15,6 @@ import numpy as np
 
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.policy import OF_A_DENSE_H, init_general
-from jax_lbfgs_pi.suite import REGISTRY
 from research.lanes import (
     development,
     draw_by_size,
@@ -88,16 +87,12 @@ def main() -> None:
 
 def beside(results: dict[str, np.ndarray], label: str, lane: int, other: int) -> None:
     """One line: a lane against another."""
-    firsts: dict[str, list[float]] = {}
-    ratios = []
-    for key, curves in results.items():
-        evals = evals_to(curves, curves.min(), 1e-6)
-        ours, theirs = evals[lane], evals[other]
-        kind = REGISTRY.kind(key.split("/")[0])
-        firsts.setdefault(kind, []).append((ours < theirs) + 0.5 * (ours == theirs))
-        if np.isfinite([ours, theirs]).all():
-            ratios.append(ours / theirs)
-    first = np.mean([np.mean(x) for x in firsts.values()])
+    least = {key: curves.min() for key, curves in results.items()}
+    pairs = {key: curves[[other, lane]] for key, curves in results.items()}
+    _, (*_, first) = table(pairs, ["without", label], more=least)
+    evals = np.array([evals_to(curves, least[key], 1e-6) for key, curves in pairs.items()])
+    theirs, ours = evals[np.isfinite(evals).all(1)].T
+    ratios = ours / theirs
     low, high = np.quantile(ratios, [0.1, 0.9])
     mean = np.exp(np.mean(np.log(ratios)))
     print(f"{label:24s} {first:.3f}  {mean:.3f} [{low:.2f}, {high:.2f}]")

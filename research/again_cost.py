@@ -12,9 +12,8 @@ jax.config.update("jax_enable_x64", True)
 
 from functools import partial
 
-import jax.numpy as jnp
-
 import jax_lbfgs_pi as lp
+from benchmarks.batch_problems import rosenbrock
 from benchmarks.timing import compare
 
 NUM_STEPS = 100
@@ -28,18 +27,13 @@ CASES = ((10, 0), (100, 0), (1000, 0), (10, 512), (20, 256))
 """Variables, and problems in a batch; 0 is one alone."""
 
 
-def rosenbrock(x: jax.Array) -> jax.Array:
-    """The chained one."""
-    return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
-
-
 def steps(memory_size: Any) -> Callable[[jax.Array], jax.Array]:
     """The values of f along a run."""
     tx = lp.lbfgs_pi(memory_size=memory_size)
 
     def step(carry: Any, _: None) -> tuple[Any, jax.Array]:
         x, state = carry
-        value, grads = jax.value_and_grad(rosenbrock)(x)
+        value, grads = jax.value_and_grad(rosenbrock)(x, None)
         updates, state = tx.update(grads, state, x, value=value)
         return (x + updates, state), value
 
