@@ -62,28 +62,26 @@ class Again(NamedTuple):
 
 
 def replace(
-    last: Last | None, stored: Bool[Array, ""], s: Array, y: Array, omega: Float[Array, ""]
-) -> Last | None:
+    last: Last, stored: Bool[Array, ""], s: Array, y: Array, omega: Float[Array, ""]
+) -> Last:
     """The pair (s, y) in place of the last, if it is stored."""
-    if last is None:
-        return None
     vectors = jnp.where(stored, jnp.stack([s, y]), last.vectors)
     return Last(vectors, jnp.where(stored, omega, last.omega))
 
 
 def bring(
-    last: Last | None,
+    last: Last,
     known: Bool[Array, ""],
     s: Float[Array, " n"],
     y: Float[Array, " n"],
     g: Float[Array, " n"],
     per_sy: Float[Array, ""],
     gs: Float[Array, ""],
-) -> Again | None:
-    """The last pair beside the newest; None of None.
+) -> Again:
+    """The last pair beside the newest.
 
     Args:
-      last: the last pair, or None.
+      last: the last pair.
       known: whether there are both pairs, and H has the last.
       s: that of the newest pair, which may be anything where there is none.
       y: likewise.
@@ -91,8 +89,6 @@ def bring(
       per_sy: 1 / sᵀy, likewise.
       gs: gᵀs, likewise.
     """
-    if last is None:
-        return None
     p, r = last.vectors
     alpha, beta, pg, pr = linalg.vdots((p, y), (r, s), (p, g), (p, r))
     known &= linalg.positive(pr)

@@ -36,7 +36,7 @@ class Updating(NamedTuple):
       known: whether H has pairs, and is positive definite as far as they show.
       yhy, ghy: yᵀHy and gᵀHy; of the identity where H is not known.
       b, h: see `Facts`.
-      again: what the last pair adds; None where it does not.
+      again: what the last pair adds.
     """
 
     history: DenseHistory
@@ -48,7 +48,7 @@ class Updating(NamedTuple):
     ghy: Float[Array, ""]
     b: Float[Array, ""]
     h: Float[Array, ""]
-    again: Again | None
+    again: Again
 
     def facts(self) -> Facts:
         """What a policy may read of it."""
@@ -77,14 +77,10 @@ class Updating(NamedTuple):
         vg, ghy, gs = (jnp.where(stored, x, 0.0) for x in (vg, ghy, new.gs))
         c_hy, c_v = -scale * per_yhy, jnp.where(stored, scale * phi * yhy, 0.0)
         way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (omega * per_sy * gs) * s
-        more = ()
-        if again is not None:
-            across, along = _again(again, scale, phi, omega, per_sy, per_yhy, yhy)
-            way += (along * again.g - across * vg) * again.residue - (across * again.g) * v
-            more = linalg.two_terms(0.5 * along * again.residue - across * v, again.residue)
+        across, along = _again(again, scale, phi, omega, per_sy, per_yhy, yhy)
+        way += (along * again.g - across * vg) * again.residue - (across * again.g) * v
         way, wg, wy, lost = down_where_lost(way, scaling.gamma, (g, y), new, accepted)
         changes = stored & ~lost
-        s_unit, hy_unit = linalg.root(per_sy) * s, linalg.root(per_yhy) * hy
         matrix = linalg.symmetric_update(
             history.matrix,
             history.rows,
@@ -92,9 +88,15 @@ class Updating(NamedTuple):
             jnp.where(known, 0.0, jnp.where(changes, scale * gamma, 0.0)),
             *(
                 (jnp.where(changes, c, 0.0), vector)
-                for c, vector in (
-                    *_two_terms(s_unit, hy_unit, per_sy * yhy, scale, phi, omega),
-                    *more,
+                for c, vector in _terms(
+                    linalg.root(per_sy) * s,
+                    linalg.root(per_yhy) * hy,
+                    per_sy * yhy,
+                    scale,
+                    phi,
+                    omega,
+                    (along, linalg.root(per_sy) * across, linalg.root(per_yhy) * across),
+                    again.residue,
                 )
             ),
         )
@@ -128,31 +130,41 @@ def _again(
     return across, along
 
 
-def _two_terms(
+def _terms(
     s: Float[Array, " n"],
     hy: Float[Array, " n"],
     h: Float[Array, ""],
     scale: Float[Array, ""],
     phi: Float[Array, ""],
     omega: Float[Array, ""],
+    crossing: tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]],
+    residue: Float[Array, " n"],
 ) -> tuple[tuple[Float[Array, ""], Float[Array, " n"]], ...]:
-    """The change of H as two terms `c v vᵀ`, where its formula has three: a pass is bound by them.
+    """The change of H as three terms `c v vᵀ`, where its formula has six: a pass is bound by them.
 
-    In the span of s / √sᵀy and Hy / √yᵀHy, which are given, it is a symmetric 2×2 matrix, whose
-    eigenvalues and eigenvectors these are.
+    Without ŝ it is a symmetric 2×2 matrix in the span of s / √sᵀy and Hy / √yᵀHy, which are given;
+    its eigenvalues and eigenvectors are two terms. Its determinant is below 0 as long as H₊ is
+    positive definite: so the products with ŝ can be taken into both, and ŝ ŝᵀ is what is left.
     """
+    along, of_s, of_hy = crossing
     ss, sh, hh = omega + scale * phi * h, -scale * phi * linalg.root(h), scale * (phi - 1.0)
+    determinant = omega * hh - scale * scale * phi * h
+    usable = linalg.nonzero(determinant)
+    per = jnp.where(usable, 1.0 / jnp.where(usable, determinant, 1.0), 0.0)
+    more_s, more_hy = -per * (hh * of_s + sh * of_hy), per * (ss * of_hy + sh * of_s)
+    left = along + of_s * more_s - of_hy * more_hy
     mean, half = 0.5 * (ss + hh), 0.5 * (ss - hh)
     radius = jnp.hypot(half, sh)
     # One eigenvalue is a sum. The other would be a difference, but their product is known.
     far = mean + jnp.where(mean >= 0, radius, -radius)
-    near = (omega * hh - scale * scale * phi * h) / jnp.where(linalg.nonzero(far), far, 1.0)
+    near = determinant / jnp.where(linalg.nonzero(far), far, 1.0)
     upper, lower = jnp.where(mean >= 0, far, near), jnp.where(mean >= 0, near, far)
     x = jnp.where(half >= 0, half + radius, sh)
     y = jnp.where(half >= 0, sh, radius - half)
     size = linalg.divisor(jnp.hypot(x, y))
     x, y = x / size, y / size
-    return (upper, x * s + y * hy), (lower, x * hy - y * s)
+    s, hy = s + more_s * residue, hy + more_hy * residue
+    return (upper, x * s + y * hy), (lower, x * hy - y * s), (left, residue)
 
 
 class Reading(NamedTuple):

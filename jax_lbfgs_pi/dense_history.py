@@ -18,7 +18,6 @@ class _Matrices:
 
     limit_gb: float = struct.field(pytree_node=False, default=4.0)
     rows: Sharding | None = struct.field(pytree_node=False, default=None)
-    again: bool = struct.field(pytree_node=False, default=False)
 
     def __post_init__(self) -> None:
         rows, of_rows = self.rows, ([False], [False, True])  # the first of two axes alone
@@ -46,7 +45,6 @@ class Dense(_Matrices):
       rows: how H's rows are spread over devices, such as `NamedSharding(mesh, PartitionSpec("x"))`;
         None for all on each. Parameters and gradients should then lie whole on each: a step has one
         all-gather, of H g.
-      again: whether a new pair brings in the one before once more (`again`).
 
     Raises:
       ValueError: for a sharding that splits something else, or is of a mesh of explicit axes.
@@ -59,7 +57,7 @@ class Full(_Matrices):
 
     Attributes:
       limit_gb: the greatest size of both on a device in GB (10⁹ bytes).
-      rows, again: see `Dense`.
+      rows: see `Dense`.
 
     Raises:
       ValueError: as `Dense`.
@@ -74,14 +72,14 @@ class DenseHistory(NamedTuple):
         there is no pair.
       way: H g at the last accepted point, -d there; likewise.
       num_pairs: pairs since H was last begun, an int32 scalar.
-      last: the newest of them; None where it is not brought in again.
+      last: the newest of them.
       rows: where H's rows lie.
     """
 
     matrix: Float[Array, "N n"]
     way: Float[Array, " n"]
     num_pairs: Int[Array, ""]
-    last: Last | None
+    last: Last
     rows: linalg.Rows
 
 
@@ -94,7 +92,7 @@ class FullHistory(NamedTuple):
       ways: M g and R g at the last accepted point, shape `(2, n)`.
       extremes: the greatest `yᵀy / sᵀy` and `sᵀy / yᵀy` of all pairs, shape `(2,)`; 0 without.
       num_pairs: pairs since H was last begun, an int32 scalar.
-      last: the newest of them; None where it is not brought in again.
+      last: the newest of them.
       rows: where the rows of both lie.
     """
 
@@ -103,7 +101,7 @@ class FullHistory(NamedTuple):
     ways: Float[Array, "2 n"]
     extremes: Float[Array, "2"]
     num_pairs: Int[Array, ""]
-    last: Last | None
+    last: Last
     rows: linalg.Rows
 
 
@@ -126,13 +124,13 @@ def init_dense(params: Params, dense: Dense | Full) -> DenseHistory | FullHistor
             f"memory_size={type(dense).__name__}(limit_gb=...), or spread its rows with rows=...."
         )
     none = jnp.zeros((), jnp.int32)
-    last = Last(jnp.zeros((2, n), dtype), jnp.ones((), dtype)) if dense.again else None
+    last = Last(jnp.zeros((2, n), dtype), jnp.ones((), dtype))
     if not full:
         return DenseHistory(rows.zeros(n, dtype), jnp.zeros(n, dtype), none, last, rows)
     return begun(jnp.zeros((2, n), dtype), last, rows)
 
 
-def begun(like: Float[Array, "2 n"], last: Last | None, rows: linalg.Rows) -> FullHistory:
+def begun(like: Float[Array, "2 n"], last: Last, rows: linalg.Rows) -> FullHistory:
     """A full memory without pairs, for products of this shape and dtype."""
     n, dtype = like.shape[1], like.dtype
     return FullHistory(

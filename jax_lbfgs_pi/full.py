@@ -4,9 +4,10 @@ BFGS's H is linear in the matrix γ I that it begins with: `H = γ M + R`, where
 
     M₊ = Vᵀ M V,  R₊ = Vᵀ R V + ω s sᵀ / sᵀy,  V = I - y sᵀ / sᵀy,  and M = I, R = 0 without pairs.
 
-So γ can be chosen anew at each step, as L-BFGS does: this is a window that never forgets. ω is 1
-unless a policy answers another (see `Scaling`). A step reads both matrices twice and writes them
-once.
+With a new pair the one before comes in again (`again`): M and R then change in this form still, by
+z for s / sᵀy, and R has a multiple of ŝ ŝᵀ more. γ can be chosen anew at each step, as L-BFGS does:
+this is a window that never forgets. ω is 1 unless a policy answers another (see `Scaling`). A step
+reads both matrices twice and writes them once.
 """
 
 from typing import NamedTuple
@@ -24,23 +25,21 @@ from jax_lbfgs_pi.trial import Direction, Measured, down_where_lost, raveled, un
 
 
 class Change(NamedTuple):
-    """`A₊ = A - c u uᵀ + b v vᵀ` of one of the two matrices, but for what R has besides.
+    """`A₊ = A + w zᵀ + z wᵀ` of one of the two matrices, but for what R has besides.
+
+    With u = A y it is `A - u zᵀ - z uᵀ + yᵀu z zᵀ`, with z of `again`.
 
     Attributes:
-      u, v: A y, and z - A y / yᵀAy, where z is s / sᵀy unless the last pair comes in again.
-      c, b: 1 / yᵀAy, and yᵀAy; both 0 where A y = 0 or there is no pair.
+      w: `½ yᵀu z - u`; 0 where A y = 0 or there is no pair.
       way: A₊ g.
     """
 
-    u: Float[Array, " n"]
-    v: Float[Array, " n"]
-    c: Float[Array, ""]
-    b: Float[Array, ""]
+    w: Float[Array, " n"]
     way: Float[Array, " n"]
 
 
 class Updating(NamedTuple):
-    """All of the new H but for γ, which a policy chooses.
+    """All of the new H but for γ and ω, which a policy chooses.
 
     Attributes:
       history: before the change.
@@ -48,11 +47,11 @@ class Updating(NamedTuple):
       accepted: whether the trial was; else H stays as it is.
       stored: whether there is a pair.
       start, rest: the changes of M and of R.
-      per_sy: 1 / sᵀy; 0 where there is no pair.
-      slope: gᵀs / sᵀy, likewise.
+      z: what they have in common; 0 where there is no pair.
+      slope: gᵀs / sᵀy; likewise.
       extremes: the new ones.
       in_span: gᵀR₊g, were ω = 1.
-      again: what the last pair adds; None where it does not.
+      again: what the last pair adds.
     """
 
     history: FullHistory
@@ -63,11 +62,11 @@ class Updating(NamedTuple):
     stored: Bool[Array, ""]
     start: Change
     rest: Change
-    per_sy: Float[Array, ""]
+    z: Float[Array, " n"]
     slope: Float[Array, ""]
     extremes: Float[Array, "2"]
     in_span: Float[Array, ""]
-    again: Again | None
+    again: Again
 
     def facts(self) -> Facts:
         """What a policy may read of it: of the curvatures the greatest and the least."""
@@ -80,15 +79,16 @@ class Updating(NamedTuple):
     def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
         """The direction -(γ M₊ + R₊) g; and the second pass, which writes both matrices."""
         del guarded
-        history, g, y, s, accepted, stored, start, rest, per_sy, slope, extremes, _, again = self
+        history, g, y, s, accepted, stored, start, rest, z, slope, extremes, _, again = self
         gamma, omega = (jnp.asarray(a, g.dtype) for a in (scaling.gamma, scaling.omega))
-        rest = rest._replace(way=rest.way + (omega * slope) * s)
-        more = ((omega * per_sy, s),)
-        if again is not None:
-            added = again.added(omega, jnp.ones_like(omega))
-            rest = rest._replace(way=rest.way + (added * again.g) * again.residue)
-            more = (*more, (added, again.residue))
-        way = gamma * start.way + rest.way
+        # ω s sᵀ / sᵀy as well, of s = sᵀy (z + share ŝ): so R has one term more than M, not two.
+        added = again.added(omega, jnp.ones_like(omega))
+        rest_way = rest.way + (omega * slope) * s + (added * again.g) * again.residue
+        of_residue = omega * again.beta * again.per_pr
+        of_z = jnp.where(stored, 0.5 * omega * new.sy, 0.0)
+        w = rest.w + of_z * z + of_residue * again.residue
+        more = (added + of_residue * again.share(), again.residue)
+        way = gamma * start.way + rest_way
         way, wg, wy, lost = down_where_lost(way, gamma, (g, y), new, accepted)
         keeps = jnp.where(lost, 0.0, 1.0).astype(g.dtype)
         matrices = (
@@ -97,14 +97,14 @@ class Updating(NamedTuple):
                 history.rows,
                 keeps,
                 diagonal,
-                *((jnp.where(lost, 0.0, c), v) for c, v in (*terms_of(change), *extra)),
+                *((jnp.where(lost, 0.0, c), v) for c, v in terms),
             )
-            for matrix, change, diagonal, extra in (
-                (history.start, start, 1.0 - keeps, ()),
-                (history.rest, rest, jnp.zeros_like(keeps), more),
+            for matrix, diagonal, terms in (
+                (history.start, 1.0 - keeps, linalg.two_terms(start.w, z)),
+                (history.rest, jnp.zeros_like(keeps), (*linalg.two_terms(w, z), more)),
             )
         )
-        anew = jnp.where(lost, jnp.stack([g, jnp.zeros_like(g)]), jnp.stack([start.way, rest.way]))
+        anew = jnp.where(lost, jnp.stack([g, jnp.zeros_like(g)]), jnp.stack([start.way, rest_way]))
         num_pairs = jnp.where(lost, 0, history.num_pairs + stored.astype(jnp.int32))
         updated = FullHistory(
             *matrices,
@@ -116,11 +116,6 @@ class Updating(NamedTuple):
         )
         d = linalg.unravel(-way, new.grads)
         return Direction(d, -wg, -wy, updated)
-
-
-def terms_of(change: Change) -> tuple[tuple[Array, Array], ...]:
-    """For `linalg.symmetric_update`."""
-    return (-change.c, change.u), (change.b, change.v)
 
 
 class Reading(NamedTuple):
@@ -161,9 +156,8 @@ class Reading(NamedTuple):
         history = state.history
         had = stored & (history.num_pairs > 0)
         again = bring(history.last, had, s, y, g, per_sy, new.gs)
-        z, zg = per_sy * s, slope
-        if again is not None:
-            z, zg = z - again.share() * again.residue, zg - again.share() * again.g
+        z = per_sy * s - again.share() * again.residue
+        zg = slope - again.share() * again.g
         start, rest = (
             _changed(ways[i], changes[i], products[2 * i], products[2 * i + 1], z, zg)
             for i in range(2)
@@ -171,21 +165,19 @@ class Reading(NamedTuple):
         curvature = jnp.stack([new.yy * per_sy, new.sy / linalg.divisor(new.yy)])
         curvature = jnp.where(stored, curvature, 0.0)
         extremes = jnp.maximum(history.extremes, curvature)
-        in_span = linalg.vdot(rest.way, g) + slope * new.gs
-        if again is not None:
-            one = jnp.ones_like(slope)
-            in_span += again.added(one, one) * again.g * again.g
-        known = (start, rest, per_sy, slope, extremes, in_span, again)
+        one = jnp.ones_like(slope)
+        added = again.added(one, one) * again.g * again.g
+        in_span = linalg.vdot(rest.way, g) + slope * new.gs + added
+        known = (start, rest, z, slope, extremes, in_span, again)
         return Updating(history, g, y, s, accepted, stored, *known)
 
 
 def _changed(way: Array, u: Array, yu: Array, gu: Array, z: Array, zg: Array) -> Change:
     usable = linalg.positive(yu)
-    b = jnp.where(usable, yu, 0.0)
-    c = jnp.where(usable, 1.0 / jnp.where(usable, yu, 1.0), 0.0)
-    v = z - c * u
-    vg = jnp.where(usable, zg - c * gu, 0.0)
-    return Change(u, v, c, b, way - (c * gu) * u + (b * vg) * v)
+    half = jnp.where(usable, 0.5 * yu, 0.0)
+    w = jnp.where(usable, half * z - u, 0.0)
+    wg = jnp.where(usable, half * zg - gu, 0.0)
+    return Change(w, way + zg * w + wg * z)
 
 
 def read(state: ScaleByLBFGSPiState, grads: Params, params: Params) -> Reading:

@@ -1,7 +1,5 @@
 """All pairs in two matrices: against a window that has room for all, and against NumPy."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,55 +20,64 @@ def numbers(seed, n):
     return A @ A.T + 0.1 * np.eye(n), b, rng.normal(size=n)
 
 
-@functools.cache
-def run(n, memory_size, guarded, with_value):
-    """25 steps of the rule: f, and H's γ is chosen anew at each; and ω, where values are told."""
-    guard = lp.Guard() if guarded else None
-    policy = lp.Rule() if guarded else "unit"
-    tx = lp.lbfgs_pi(policy, memory_size=memory_size, guard=guard)
+class Recorder(lp.Rule):
+    """The rule, which keeps what it is shown and the γ that it answers."""
+
+    def scale(self, seen, memory):
+        scaling, memory = super().scale(seen, memory)
+        SEEN[:] = seen.curvatures, seen.in_span, scaling.gamma
+        return scaling, memory
+
+
+SEEN: list = []
+
+
+@pytest.mark.parametrize("n", [4, 11])
+def test_it_is_two_loops_over_all_pairs_each_after_the_one_before(n):
+    """A step is t H g, and what a policy reads that of all accepted pairs; ω = 1."""
+    tx, compared = lp.scale_by_lbfgs_pi(Recorder(omega_power=0.0), memory_size="full"), 0
 
     @jax.jit
-    def curve(A, b, x):
-        def step(carry, _):
-            x, state = carry
-            value, grads = jax.value_and_grad(quartic)(x, A, b)
-            updates, state = tx.update(grads, state, x, value=value if with_value else None)
-            return (x + updates, state), value
+    def step(A, b, x, state):
+        value, g = jax.value_and_grad(quartic)(x, A, b)
+        d, state = tx.update(g, state, x, value=value)
+        return g, d, state, tuple(SEEN)
 
-        return jax.lax.scan(step, (x, tx.init(x)), length=25)[1]
-
-    return curve
-
-
-@pytest.mark.parametrize(
-    ("n", "guarded", "with_value"), [(4, True, True), (4, False, True), (11, True, False)]
-)
-def test_it_is_a_window_with_room_for_all(n, guarded, with_value):
-    """Step by step, while f is well above its rounding, from twenty starts."""
-    compared = 0
-    for seed in range(20):
-        full, window = (
-            np.asarray(run(n, m, guarded, with_value)(*numbers(seed, n))) for m in ("full", 25)
-        )
-        least = np.nanmin(window)
-        for k in range(25):
-            if not window[k] - least > 1e-6 * (window[0] - least):
-                break
-            np.testing.assert_allclose(full[k], window[k], rtol=1e-5, atol=1e-7)
-            compared += 1
+    for seed in range(10):
+        A, b, x = numbers(seed, n)
+        x, last, pairs, loops = jnp.asarray(x), None, [], []
+        state = tx.init(x)
+        for _ in range(25):
+            before, held, point = int(state.count), int(state.history.num_pairs), np.asarray(x)
+            g, d, state, (curvatures, in_span, gamma) = step(A, b, x, state)
+            x, g = x - d, np.asarray(g)
+            if int(state.count) == before:
+                continue
+            if last is not None and int(state.history.num_pairs) > held:
+                s, y = point - last[0], g - last[1]
+                if np.linalg.norm(s) < 1e-3 * np.linalg.norm(point):
+                    break
+                loops += [(s, y), *pairs[-1:], *(((s, y),) if pairs else ())]
+                pairs.append((s, y))
+                expected = -float(state.step_size) * oracles.two_loop(loops, g, float(gamma))
+                size = np.linalg.norm(expected)
+                np.testing.assert_allclose(d, expected, rtol=0, atol=1e-8 * size)
+                ghg = -g @ oracles.two_loop(loops, g, 0.0)
+                np.testing.assert_allclose(in_span, ghg, rtol=1e-7)
+                ratios = [(y @ y) / (s @ y) for s, y in pairs]
+                np.testing.assert_allclose(curvatures, [max(ratios), min(ratios)], rtol=1e-8)
+                compared += 1
+            last = point, g
     assert compared > 80
 
 
-@pytest.mark.parametrize(
-    ("n", "power", "again"),
-    [(2, 0.0, False), (6, 0.0, False), (6, 1.0, False), (2, 1.0, True), (6, 1.0, True)],
-)
-def test_both_matrices_are_those_of_their_formulas(n, power, again):
+@pytest.mark.parametrize(("n", "power"), [(2, 0.0), (6, 0.0), (2, 1.0), (6, 1.0)])
+def test_both_matrices_are_those_of_their_formulas(n, power):
     """M = Vᵀ M V and R = Vᵀ R V + ω s sᵀ / sᵀy of the accepted pairs, in NumPy.
 
-    With `again` three times: of the new pair, of the one before, of the new one.
+    Three times: of the new pair, of the one before, of the new one.
     """
-    tx = lp.scale_by_lbfgs_pi(lp.Rule(omega_power=power), memory_size=lp.Full(again=again))
+    tx = lp.scale_by_lbfgs_pi(lp.Rule(omega_power=power), memory_size="full")
 
     @jax.jit
     def step(A, b, x, state):
@@ -94,7 +101,7 @@ def test_both_matrices_are_those_of_their_formulas(n, power, again):
                     break
                 omega = oracles.omega(float(f) - last[2], last[1] @ s, g @ s, power)
                 new = s, y, omega
-                for p, r, w in (new, *older, new) if again else (new,):
+                for p, r, w in (new, *older, new):
                     V = np.eye(n) - np.outer(r, p) / (p @ r)
                     M, R = V.T @ M @ V, V.T @ R @ V + w * np.outer(p, p) / (p @ r)
                 older = [new]
@@ -111,12 +118,10 @@ def test_both_matrices_are_those_of_their_formulas(n, power, again):
     assert compared > 200
 
 
-@pytest.mark.parametrize(
-    ("dtype", "again"), [("float32", False), ("float64", False), ("float32", True)]
-)
-def test_h_stays_symmetric_and_positive_definite(dtype, again):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_h_stays_symmetric_and_positive_definite(dtype):
     """Over 10,000 steps on a valley that turns."""
-    n, tx = 10, lp.scale_by_lbfgs_pi("rule", memory_size=lp.Full(again=again))
+    n, tx = 10, lp.scale_by_lbfgs_pi("rule", memory_size="full")
 
     def f(x, k):
         target = 0.3 * jnp.sin(0.01 * k + jnp.arange(n, dtype=x.dtype))
