@@ -1,6 +1,7 @@
 """Policies trained with the last pair brought in again, beside those shipped and trained without.
 
 python -m research.again_trained MEMORY POLICY.safetensors: MEMORY is dense, full or a window's m.
+Of a dense H also on the seven equations of `benchmarks.physics`.
 """
 
 import sys
@@ -11,9 +12,12 @@ import jax
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", "runs/research/jax_cache")
 
+import jax.numpy as jnp
 import numpy as np
 
 import jax_lbfgs_pi as lp
+from benchmarks.physics.equations import EQUATIONS
+from benchmarks.physics.optimizers import in_jax
 from jax_lbfgs_pi.policy import OF_A_DENSE_H, OF_A_WINDOW, init_general
 from research.lanes import development, num_variables, of_size, print_table, run, table
 
@@ -50,9 +54,32 @@ def main() -> None:
     networks = run(
         list(NETWORKS), policies, out, memory_size=size, num_starts=4, num_evals=BUDGETS[-1]
     )
+    print("networks: f over that of the rule", *BUDGETS)
     for lane, label in enumerate(LABELS):
         logs = [[np.log(c[lane, b - 1] / c[0, b - 1]) for c in networks.values()] for b in BUDGETS]
         print(f"{label:24s}", *(f"{np.exp(np.mean(log)):10.1e}" for log in logs))
+    if dense:
+        on_equations({"without": before, "with": policies[-1]}, out)
+
+
+def on_equations(policies: dict[str, lp.General], out: Path) -> None:
+    """Prints f of the second policy over that of the first, geometric means of three starts."""
+    all_logs = []
+    for title, equation in EQUATIONS.items():
+        logs = []
+        for seed in range(3):
+            curves = []
+            for name, policy in policies.items():
+                path = out / f"{title} {seed} {name}.npy"
+                if not path.exists():
+                    solver = in_jax(lambda p=policy: lp.lbfgs_pi(p, memory_size="dense"))
+                    x0, points = jax.tree.map(jnp.asarray, (equation.start(seed), equation.points))
+                    np.save(path, solver(equation.loss, points, x0, 1000).best)
+                curves.append(np.load(path))
+            logs.append([np.log(curves[1][b - 1] / curves[0][b - 1]) for b in (300, 1000)])
+        all_logs += logs
+        print(f"{title:18}", *np.exp(np.mean(logs, 0)).round(2), flush=True)
+    print(f"{'all':18}", *np.exp(np.mean(all_logs, 0)).round(2))
 
 
 if __name__ == "__main__":
