@@ -2,10 +2,10 @@
 
 A BFGS update makes `H y = ω s` hold for the newest pair (s, y), and no longer for the one before,
 (p, r). Bringing that in again, and then the newest again, leaves H close to both. The three updates
-are one: with α = pᵀy, β = rᵀs and the residue `ŝ = p - (α / sᵀy) s`, for which ŝᵀy = 0, the
-product of their three V is `I - y zᵀ - r ŝᵀ / pᵀr`, where
+are one: with the residue `ŝ = p - (pᵀy / sᵀy) s`, for which ŝᵀy = 0, the product of the three V is
+`I - y zᵀ - r ŝᵀ / pᵀr`, where
 
-    z = s / sᵀy - (β / (pᵀr sᵀy)) ŝ,
+    √sᵀy z = s / √sᵀy - σ ŝ,  σ = rᵀs / (pᵀr √sᵀy),
 
 and as `H r = ω' p` held before, what they add is a multiple of ŝ ŝᵀ. So it takes four inner
 products and no pass over a matrix (`docs/research/22-again.md`).
@@ -37,28 +37,23 @@ class Again(NamedTuple):
     Attributes:
       residue: ŝ.
       g: ŝᵀg.
-      alpha, beta: α and β.
-      per_sy, per_pr: 1 / sᵀy and 1 / pᵀr.
+      of_s: σ.
+      of_y: pᵀy / (pᵀr √sᵀy).
+      per_pr: 1 / pᵀr.
       omega: ω' of the last pair.
     """
 
     residue: Float[Array, " n"]
     g: Float[Array, ""]
-    alpha: Float[Array, ""]
-    beta: Float[Array, ""]
-    per_sy: Float[Array, ""]
+    of_s: Float[Array, ""]
+    of_y: Float[Array, ""]
     per_pr: Float[Array, ""]
     omega: Float[Array, ""]
-
-    def share(self) -> Float[Array, ""]:
-        """How much of ŝ is taken from s / sᵀy: β / (pᵀr sᵀy)."""
-        return self.beta * self.per_pr * self.per_sy
 
     def added(self, omega: Float[Array, ""], scale: Float[Array, ""]) -> Float[Array, ""]:
         """The coefficient of ŝ ŝᵀ, with ω of the new pair, whose first update scales H."""
         old = self.omega * self.per_pr * (1.0 - scale)
-        products = omega * self.beta - 2.0 * scale * self.omega * self.alpha
-        return old + self.per_pr * self.share() * products
+        return old + self.of_s * (omega * self.of_s - 2.0 * scale * self.omega * self.of_y)
 
 
 def replace(
@@ -90,10 +85,13 @@ def bring(
       gs: gᵀs, likewise.
     """
     p, r = last.vectors
-    alpha, beta, pg, pr = linalg.vdots((p, y), (r, s), (p, g), (p, r))
+    py, rs, pg, pr = linalg.vdots((p, y), (r, s), (p, g), (p, r))
     known &= linalg.positive(pr)
-    alpha, beta, pg, per_sy, gs = (jnp.where(known, x, 0.0) for x in (alpha, beta, pg, per_sy, gs))
-    slope = alpha * per_sy
+    py, rs, pg, per_sy, gs = (jnp.where(known, x, 0.0) for x in (py, rs, pg, per_sy, gs))
+    slope = py * per_sy
     residue = jnp.where(known, p - slope * jnp.where(known, s, 0.0), 0.0)
     per_pr = jnp.where(known, 1.0 / linalg.divisor(pr), 0.0)
-    return Again(residue, pg - slope * gs, alpha, beta, per_sy, per_pr, last.omega)
+    root = linalg.root(per_sy)
+    return Again(
+        residue, pg - slope * gs, rs * per_pr * root, py * per_pr * root, per_pr, last.omega
+    )

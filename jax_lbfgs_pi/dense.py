@@ -72,12 +72,14 @@ class Updating(NamedTuple):
             jnp.asarray(x, yhy.dtype) for x in (scaling.tau, scaling.phi, scaling.omega)
         )
         scale = jnp.where(stored, 1.0 / tau, 1.0)
-        v = per_sy * s - per_yhy * hy
-        vg = per_sy * new.gs - per_yhy * ghy
-        vg, ghy, gs = (jnp.where(stored, x, 0.0) for x in (vg, ghy, new.gs))
-        c_hy, c_v = -scale * per_yhy, jnp.where(stored, scale * phi * yhy, 0.0)
-        way = scale * hg + (c_hy * ghy) * hy + (c_v * vg) * v + (omega * per_sy * gs) * s
-        across, along = _again(again, scale, phi, omega, per_sy, per_yhy, yhy)
+        root_sy, root_yhy, root_h = (linalg.root(x) for x in (per_sy, per_yhy, per_sy * yhy))
+        s_unit, hy = root_sy * s, root_yhy * hy
+        gs, ghy = (
+            jnp.where(stored, root * x, 0.0) for root, x in ((root_sy, new.gs), (root_yhy, ghy))
+        )
+        v, vg = root_h * s_unit - hy, root_h * gs - ghy
+        way = scale * (hg - ghy * hy + phi * vg * v) + (omega * gs) * s_unit
+        across, along = _again(again, scale, phi, omega, root_h)
         way += (along * again.g - across * vg) * again.residue - (across * again.g) * v
         way, wg, wy, lost = down_where_lost(way, scaling.gamma, (g, y), new, accepted)
         changes = stored & ~lost
@@ -89,14 +91,7 @@ class Updating(NamedTuple):
             *(
                 (jnp.where(changes, c, 0.0), vector)
                 for c, vector in _terms(
-                    linalg.root(per_sy) * s,
-                    linalg.root(per_yhy) * hy,
-                    per_sy * yhy,
-                    scale,
-                    phi,
-                    omega,
-                    (along, linalg.root(per_sy) * across, linalg.root(per_yhy) * across),
-                    again.residue,
+                    s_unit, hy, root_h, scale, phi, omega, across, along, again.residue
                 )
             ),
         )
@@ -113,31 +108,30 @@ def _again(
     scale: Float[Array, ""],
     phi: Float[Array, ""],
     omega: Float[Array, ""],
-    per_sy: Float[Array, ""],
-    per_yhy: Float[Array, ""],
-    yhy: Float[Array, ""],
+    root_h: Float[Array, ""],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """`A` and `B` of what the last pair adds to H₊: `B ŝ ŝᵀ - A (v ŝᵀ + ŝ vᵀ)`.
 
-    Of the three updates the first has τ and φ, the others are of BFGS.
+    Of the three updates the first has τ and φ, the others are of BFGS. v is √yᵀHy times that of the
+    formula.
     """
-    share = again.share()
-    of_v = (again.beta * per_sy - again.omega * again.alpha * per_yhy) * again.per_pr
+    of_z = root_h * again.of_s
+    of_v = of_z - again.omega * again.of_y / linalg.divisor(root_h)
     other = 1.0 - phi
-    size = scale * yhy
-    across = size * (share - other * of_v)
-    along = size * (share * share - other * of_v * of_v) + again.added(omega, scale)
+    across = scale * (of_z - other * of_v)
+    along = scale * (of_z * of_z - other * of_v * of_v) + again.added(omega, scale)
     return across, along
 
 
 def _terms(
     s: Float[Array, " n"],
     hy: Float[Array, " n"],
-    h: Float[Array, ""],
+    root_h: Float[Array, ""],
     scale: Float[Array, ""],
     phi: Float[Array, ""],
     omega: Float[Array, ""],
-    crossing: tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]],
+    across: Float[Array, ""],
+    along: Float[Array, ""],
     residue: Float[Array, " n"],
 ) -> tuple[tuple[Float[Array, ""], Float[Array, " n"]], ...]:
     """The change of H as three terms `c v vᵀ`, where its formula has six: a pass is bound by them.
@@ -146,13 +140,14 @@ def _terms(
     its eigenvalues and eigenvectors are two terms. Its determinant is below 0 as long as H₊ is
     positive definite: so the products with ŝ can be taken into both, and ŝ ŝᵀ is what is left.
     """
-    along, of_s, of_hy = crossing
-    ss, sh, hh = omega + scale * phi * h, -scale * phi * linalg.root(h), scale * (phi - 1.0)
+    h = root_h * root_h
+    ss, sh, hh = omega + scale * phi * h, -scale * phi * root_h, scale * (phi - 1.0)
     determinant = omega * hh - scale * scale * phi * h
     usable = linalg.nonzero(determinant)
-    per = jnp.where(usable, 1.0 / jnp.where(usable, determinant, 1.0), 0.0)
-    more_s, more_hy = -per * (hh * of_s + sh * of_hy), per * (ss * of_hy + sh * of_s)
-    left = along + of_s * more_s - of_hy * more_hy
+    per = jnp.where(usable, across / jnp.where(usable, determinant, 1.0), 0.0)
+    more_s, more_hy = -per * (hh * root_h + sh), per * (ss + sh * root_h)
+    s, hy = s + more_s * residue, hy + more_hy * residue
+    left = along + across * (root_h * more_s - more_hy)
     mean, half = 0.5 * (ss + hh), 0.5 * (ss - hh)
     radius = jnp.hypot(half, sh)
     # One eigenvalue is a sum. The other would be a difference, but their product is known.
@@ -163,7 +158,6 @@ def _terms(
     y = jnp.where(half >= 0, sh, radius - half)
     size = linalg.divisor(jnp.hypot(x, y))
     x, y = x / size, y / size
-    s, hy = s + more_s * residue, hy + more_hy * residue
     return (upper, x * s + y * hy), (lower, x * hy - y * s), (left, residue)
 
 

@@ -27,10 +27,11 @@ from jax_lbfgs_pi.trial import Direction, Measured, down_where_lost, raveled, un
 class Change(NamedTuple):
     """`A₊ = A + w zᵀ + z wᵀ` of one of the two matrices, but for what R has besides.
 
-    With u = A y it is `A - u zᵀ - z uᵀ + yᵀu z zᵀ`, with z of `again`.
+    With u = A y it is `A - u zᵀ - z uᵀ + yᵀu z zᵀ`, with z of `again`. Here z is √sᵀy times that, in
+    the units of w: no square of either is out of range where those of s and y are not.
 
     Attributes:
-      w: `½ yᵀu z - u`; 0 where A y = 0 or there is no pair.
+      w: `½ (yᵀu / sᵀy) z - u / √sᵀy`; 0 where A y = 0 or there is no pair.
       way: A₊ g.
     """
 
@@ -47,8 +48,9 @@ class Updating(NamedTuple):
       accepted: whether the trial was; else H stays as it is.
       stored: whether there is a pair.
       start, rest: the changes of M and of R.
-      z: what they have in common; 0 where there is no pair.
-      slope: gᵀs / sᵀy; likewise.
+      s_unit: s / √sᵀy; 0 where there is no pair.
+      z: what both changes have; likewise.
+      slope: gᵀs / √sᵀy; likewise.
       extremes: the new ones.
       in_span: gᵀR₊g, were ω = 1.
       again: what the last pair adds.
@@ -62,6 +64,7 @@ class Updating(NamedTuple):
     stored: Bool[Array, ""]
     start: Change
     rest: Change
+    s_unit: Float[Array, " n"]
     z: Float[Array, " n"]
     slope: Float[Array, ""]
     extremes: Float[Array, "2"]
@@ -79,15 +82,13 @@ class Updating(NamedTuple):
     def direct(self, scaling: Scaling, new: Measured, guarded: bool) -> Direction:
         """The direction -(γ M₊ + R₊) g; and the second pass, which writes both matrices."""
         del guarded
-        history, g, y, s, accepted, stored, start, rest, z, slope, extremes, _, again = self
+        history, g, y, s, accepted, stored, start, rest, s_unit, z, slope, extremes, _, again = self
         gamma, omega = (jnp.asarray(a, g.dtype) for a in (scaling.gamma, scaling.omega))
-        # ω s sᵀ / sᵀy as well, of s = sᵀy (z + share ŝ): so R has one term more than M, not two.
         added = again.added(omega, jnp.ones_like(omega))
-        rest_way = rest.way + (omega * slope) * s + (added * again.g) * again.residue
-        of_residue = omega * again.beta * again.per_pr
-        of_z = jnp.where(stored, 0.5 * omega * new.sy, 0.0)
-        w = rest.w + of_z * z + of_residue * again.residue
-        more = (added + of_residue * again.share(), again.residue)
+        rest_way = rest.way + (omega * slope) * s_unit + (added * again.g) * again.residue
+        # s / √sᵀy = z + σ ŝ: so ω s sᵀ / sᵀy is in w but for a multiple of ŝ ŝᵀ.
+        w = rest.w + omega * (0.5 * z + again.of_s * again.residue)
+        more = (added + omega * again.of_s * again.of_s, again.residue)
         way = gamma * start.way + rest_way
         way, wg, wy, lost = down_where_lost(way, gamma, (g, y), new, accepted)
         keeps = jnp.where(lost, 0.0, 1.0).astype(g.dtype)
@@ -152,23 +153,23 @@ class Reading(NamedTuple):
         s = jnp.where(stored, s, 0.0)
         per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
         changes, products = jnp.where(stored, changes, 0.0), jnp.where(stored, products, 0.0)
-        slope = jnp.where(stored, per_sy * new.gs, 0.0)
+        root = linalg.root(per_sy)
+        s_unit, slope = root * s, jnp.where(stored, root * new.gs, 0.0)
         history = state.history
         had = stored & (history.num_pairs > 0)
         again = bring(history.last, had, s, y, g, per_sy, new.gs)
-        z = per_sy * s - again.share() * again.residue
-        zg = slope - again.share() * again.g
+        z, zg = s_unit - again.of_s * again.residue, slope - again.of_s * again.g
         start, rest = (
-            _changed(ways[i], changes[i], products[2 * i], products[2 * i + 1], z, zg)
-            for i in range(2)
+            _changed(ways[i], root * changes[i], per_sy * yu, root * gu, z, zg)
+            for i, (yu, gu) in enumerate(products.reshape(2, 2))
         )
         curvature = jnp.stack([new.yy * per_sy, new.sy / linalg.divisor(new.yy)])
         curvature = jnp.where(stored, curvature, 0.0)
         extremes = jnp.maximum(history.extremes, curvature)
         one = jnp.ones_like(slope)
         added = again.added(one, one) * again.g * again.g
-        in_span = linalg.vdot(rest.way, g) + slope * new.gs + added
-        known = (start, rest, z, slope, extremes, in_span, again)
+        in_span = linalg.vdot(rest.way, g) + slope * slope + added
+        known = (start, rest, s_unit, z, slope, extremes, in_span, again)
         return Updating(history, g, y, s, accepted, stored, *known)
 
 

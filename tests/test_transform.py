@@ -333,9 +333,10 @@ def test_at_a_first_point_that_is_not_finite_nothing_moves():
 
 def test_value_is_never_required_and_changes_nothing_where_the_guard_is_content():
     policy = lp.constant_policy(0.05)
-    with_value, one = run(lp.lbfgs_pi(policy), PARAMS, 6, with_value=True)
-    without, two = run(lp.lbfgs_pi(policy), PARAMS, 6)
-    bare, _ = run(lp.lbfgs_pi(policy, guard=None), PARAMS, 6)
+    guarded = lp.lbfgs_pi(policy, memory_size=10)  # without a guard the default is a window too
+    with_value, one = run(guarded, PARAMS, 6, with_value=True)
+    without, two = run(guarded, PARAMS, 6)
+    bare, _ = run(lp.lbfgs_pi(policy, memory_size=10, guard=None), PARAMS, 6)
     assert int(one[0].num_retreats) == int(two[0].num_retreats) == 0
     close = functools.partial(np.testing.assert_allclose, rtol=1e-9)
     jax.tree.map(close, with_value, without)
