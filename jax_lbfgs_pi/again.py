@@ -88,10 +88,10 @@ def bring(
     py, rs, pg, pr = linalg.vdots((p, y), (r, s), (p, g), (p, r))
     known &= linalg.positive(pr)
     py, rs, pg, per_sy, gs = (jnp.where(known, x, 0.0) for x in (py, rs, pg, per_sy, gs))
-    slope = py * per_sy
-    residue = jnp.where(known, p - slope * jnp.where(known, s, 0.0), 0.0)
-    per_pr = jnp.where(known, 1.0 / linalg.divisor(pr), 0.0)
-    root = linalg.root(per_sy)
-    return Again(
-        residue, pg - slope * gs, rs * per_pr * root, py * per_pr * root, per_pr, last.omega
+    slope, per_pr = py * per_sy, jnp.where(known, 1.0 / linalg.divisor(pr), 0.0)
+    root = linalg.root(per_sy)  # times 1 / pᵀr it might be out of range
+    slope, residue_g, of_s, of_y, per_pr = linalg.each_once(
+        slope, pg - slope * gs, rs * per_pr * root, py * per_pr * root, per_pr
     )
+    residue = jnp.where(known, p - slope * jnp.where(known, s, 0.0), 0.0)
+    return Again(residue, residue_g, of_s, of_y, per_pr, last.omega)

@@ -73,13 +73,16 @@ class Updating(NamedTuple):
         )
         scale = jnp.where(stored, 1.0 / tau, 1.0)
         root_sy, root_yhy, root_h = (linalg.root(x) for x in (per_sy, per_yhy, per_sy * yhy))
-        s_unit, hy = root_sy * s, root_yhy * hy
         gs, ghy = (
             jnp.where(stored, root * x, 0.0) for root, x in ((root_sy, new.gs), (root_yhy, ghy))
         )
+        across, along = _again(again, scale, phi, omega, root_h)
+        root_sy, root_yhy, root_h, gs, ghy, across, along, scale, phi, omega = linalg.each_once(
+            root_sy, root_yhy, root_h, gs, ghy, across, along, scale, phi, omega
+        )
+        s_unit, hy = root_sy * s, root_yhy * hy
         v, vg = root_h * s_unit - hy, root_h * gs - ghy
         way = scale * (hg - ghy * hy + phi * vg * v) + (omega * gs) * s_unit
-        across, along = _again(again, scale, phi, omega, root_h)
         way += (along * again.g - across * vg) * again.residue - (across * again.g) * v
         way, wg, wy, lost = down_where_lost(way, scaling.gamma, (g, y), new, accepted)
         changes = stored & ~lost
@@ -146,7 +149,6 @@ def _terms(
     usable = linalg.nonzero(determinant)
     per = jnp.where(usable, across / jnp.where(usable, determinant, 1.0), 0.0)
     more_s, more_hy = -per * (hh * root_h + sh), per * (ss + sh * root_h)
-    s, hy = s + more_s * residue, hy + more_hy * residue
     left = along + across * (root_h * more_s - more_hy)
     mean, half = 0.5 * (ss + hh), 0.5 * (ss - hh)
     radius = jnp.hypot(half, sh)
@@ -157,7 +159,10 @@ def _terms(
     x = jnp.where(half >= 0, half + radius, sh)
     y = jnp.where(half >= 0, sh, radius - half)
     size = linalg.divisor(jnp.hypot(x, y))
-    x, y = x / size, y / size
+    x, y, more_s, more_hy, upper, lower, left = linalg.each_once(
+        x / size, y / size, more_s, more_hy, upper, lower, left
+    )
+    s, hy = s + more_s * residue, hy + more_hy * residue
     return (upper, x * s + y * hy), (lower, x * hy - y * s), (left, residue)
 
 

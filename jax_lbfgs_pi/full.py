@@ -27,8 +27,8 @@ from jax_lbfgs_pi.trial import Direction, Measured, down_where_lost, raveled, un
 class Change(NamedTuple):
     """`A₊ = A + w zᵀ + z wᵀ` of one of the two matrices, but for what R has besides.
 
-    With u = A y it is `A - u zᵀ - z uᵀ + yᵀu z zᵀ`, with z of `again`. Here z is √sᵀy times that, in
-    the units of w: no square of either is out of range where those of s and y are not.
+    With u = A y it is `A - u zᵀ - z uᵀ + yᵀu z zᵀ`, with z of `again`. Here z is √sᵀy times that,
+    in the units of w: no square of either is out of range where those of s and y are not.
 
     Attributes:
       w: `½ (yᵀu / sᵀy) z - u / √sᵀy`; 0 where A y = 0 or there is no pair.
@@ -84,7 +84,9 @@ class Updating(NamedTuple):
         del guarded
         history, g, y, s, accepted, stored, start, rest, s_unit, z, slope, extremes, _, again = self
         gamma, omega = (jnp.asarray(a, g.dtype) for a in (scaling.gamma, scaling.omega))
-        added = again.added(omega, jnp.ones_like(omega))
+        gamma, omega, added = linalg.each_once(
+            gamma, omega, again.added(omega, jnp.ones_like(omega))
+        )
         rest_way = rest.way + (omega * slope) * s_unit + (added * again.g) * again.residue
         # s / √sᵀy = z + σ ŝ: so ω s sᵀ / sᵀy is in w but for a multiple of ŝ ŝᵀ.
         w = rest.w + omega * (0.5 * z + again.of_s * again.residue)
@@ -154,14 +156,18 @@ class Reading(NamedTuple):
         per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
         changes, products = jnp.where(stored, changes, 0.0), jnp.where(stored, products, 0.0)
         root = linalg.root(per_sy)
-        s_unit, slope = root * s, jnp.where(stored, root * new.gs, 0.0)
+        products = products * jnp.stack([per_sy, root, per_sy, root])
+        root, slope, *products = linalg.each_once(
+            root, jnp.where(stored, root * new.gs, 0.0), *products
+        )
+        s_unit = root * s
         history = state.history
         had = stored & (history.num_pairs > 0)
         again = bring(history.last, had, s, y, g, per_sy, new.gs)
         z, zg = s_unit - again.of_s * again.residue, slope - again.of_s * again.g
         start, rest = (
-            _changed(ways[i], root * changes[i], per_sy * yu, root * gu, z, zg)
-            for i, (yu, gu) in enumerate(products.reshape(2, 2))
+            _changed(ways[i], root * changes[i], yu, gu, z, zg)
+            for i, (yu, gu) in enumerate((products[:2], products[2:]))
         )
         curvature = jnp.stack([new.yy * per_sy, new.sy / linalg.divisor(new.yy)])
         curvature = jnp.where(stored, curvature, 0.0)

@@ -34,6 +34,7 @@ from jax_lbfgs_pi.linalg.symmetric import (
 )
 from jax_lbfgs_pi.linalg.writes import (
     choose_after,
+    each_once,
     materialize,
     within_range,
     write_difference,
@@ -50,6 +51,7 @@ __all__ = [
     "can_be_raveled",
     "choose_after",
     "divisor",
+    "each_once",
     "materialize",
     "matvec",
     "max_norm",

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.linalg.meshes import Rows, is_explicit
 from jax_lbfgs_pi.linalg.products import divisor, positive, vdots
-from jax_lbfgs_pi.linalg.writes import materialize
+from jax_lbfgs_pi.linalg.writes import each_once, materialize
 
 
 def ravel(tree: object, dtype: jnp.dtype) -> Float[Array, " n"]:
@@ -62,8 +62,11 @@ def symmetric_update(
     and it is of the size of the result, when v vᵀ alone might be out of the dtype's range. What is
     multiplied by 0 may be infinite or NaN.
     """
-    signs = jnp.sign(jnp.stack([c for c, _ in terms]))
-    roots = jnp.stack([jnp.where(c != 0, jnp.sqrt(jnp.abs(c)) * v, 0.0) for c, v in terms])
+    coefficients = jnp.stack([c for c, _ in terms])
+    signs, sizes = jnp.sign(coefficients), each_once(*jnp.sqrt(jnp.abs(coefficients)))
+    roots = jnp.stack(
+        [jnp.where(size != 0, size * v, 0.0) for size, (_, v) in zip(sizes, terms, strict=True)]
+    )
     # A sign for each entry would be a quarter of the time where the matrix is in a cache.
     signed = signs[:, None] * roots
     signed, roots = rows.gather(signed), rows.gather(roots)

@@ -17,6 +17,14 @@ def materialize(tree: Params) -> Params:
     return lax.optimization_barrier(tree)
 
 
+def each_once(*scalars: Array) -> tuple[Array, ...]:
+    """The scalars, of one dtype, computed once: XLA would do it for each entry that they multiply.
+
+    That is then what the vectors of a batch cost. A barrier alone does not hold it back.
+    """
+    return tuple(materialize(jnp.stack(scalars)))
+
+
 def choose_after(square: Array, condition: Array, a: Params, b: Params) -> Params:
     """`a` if `condition` holds, else `b`, chosen after all that `square` is computed from.
 
