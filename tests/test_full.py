@@ -32,15 +32,18 @@ class Recorder(lp.Rule):
 SEEN: list = []
 
 
-@pytest.mark.parametrize("n", [4, 11])
-def test_it_is_two_loops_over_all_pairs_each_after_the_one_before(n):
+@pytest.mark.parametrize(
+    ("n", "guarded", "with_value"), [(4, True, True), (4, False, True), (11, True, False)]
+)
+def test_it_is_two_loops_over_all_pairs_each_after_the_one_before(n, guarded, with_value):
     """A step is t H g, and what a policy reads that of all accepted pairs; ω = 1."""
-    tx, compared = lp.scale_by_lbfgs_pi(Recorder(omega_power=0.0), memory_size="full"), 0
+    guard, compared = lp.Guard() if guarded else None, 0
+    tx = lp.scale_by_lbfgs_pi(Recorder(omega_power=0.0), memory_size="full", guard=guard)
 
     @jax.jit
     def step(A, b, x, state):
         value, g = jax.value_and_grad(quartic)(x, A, b)
-        d, state = tx.update(g, state, x, value=value)
+        d, state = tx.update(g, state, x, value=value if with_value else None)
         return g, d, state, tuple(SEEN)
 
     for seed in range(10):

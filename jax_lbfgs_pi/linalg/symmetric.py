@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.linalg.meshes import Rows, is_explicit
 from jax_lbfgs_pi.linalg.products import divisor, positive, vdots
-from jax_lbfgs_pi.linalg.writes import each_once, materialize
+from jax_lbfgs_pi.linalg.writes import materialize
 
 
 def ravel(tree: object, dtype: jnp.dtype) -> Float[Array, " n"]:
@@ -63,7 +63,7 @@ def symmetric_update(
     multiplied by 0 may be infinite or NaN.
     """
     coefficients = jnp.stack([c for c, _ in terms])
-    signs, sizes = jnp.sign(coefficients), each_once(*jnp.sqrt(jnp.abs(coefficients)))
+    signs, sizes = jnp.sign(coefficients), materialize(jnp.sqrt(jnp.abs(coefficients)))
     roots = jnp.stack(
         [jnp.where(size != 0, size * v, 0.0) for size, (_, v) in zip(sizes, terms, strict=True)]
     )
