@@ -25,6 +25,68 @@ from jax_lbfgs_pi.trees import Params
 from jax_lbfgs_pi.trial import Direction, Measured, down_where_lost, raveled, unguarded
 
 
+class Change(NamedTuple):
+    """H₊ - H / τ, in the span of three vectors.
+
+    Attributes:
+      s, hy: s / √sᵀy and Hy / √yᵀHy.
+      residue: ŝ, see `Again`.
+      root_h: √(yᵀHy / sᵀy).
+      scale: 1 / τ.
+      phi, omega: φ and ω.
+      across, along: `A` and `B` of `_again`.
+    """
+
+    s: Float[Array, " n"]
+    hy: Float[Array, " n"]
+    residue: Float[Array, " n"]
+    root_h: Float[Array, ""]
+    scale: Float[Array, ""]
+    phi: Float[Array, ""]
+    omega: Float[Array, ""]
+    across: Float[Array, ""]
+    along: Float[Array, ""]
+
+    def times_g(
+        self, sg: Float[Array, ""], hyg: Float[Array, ""], residue_g: Float[Array, ""]
+    ) -> Float[Array, " n"]:
+        """Its product with g, by those of the three vectors with g."""
+        v, vg = self.root_h * self.s - self.hy, self.root_h * sg - hyg
+        of_pair = self.scale * (self.phi * vg * v - hyg * self.hy) + (self.omega * sg) * self.s
+        of_last = self.along * residue_g - self.across * vg
+        return of_pair + of_last * self.residue - (self.across * residue_g) * v
+
+    def terms(self) -> tuple[tuple[Float[Array, ""], Float[Array, " n"]], ...]:
+        """Three terms `c v vᵀ`, where its formula has six: a pass is bound by them.
+
+        Without ŝ it is a symmetric 2×2 matrix in the span of `s` and `hy`; its eigenvalues and
+        eigenvectors are two terms. Its determinant is below 0 as long as H₊ is positive definite:
+        so the products with ŝ can be taken into both, and ŝ ŝᵀ is what is left.
+        """
+        s, hy, residue, root_h, scale, phi, omega, across, along = self
+        h = root_h * root_h
+        ss, sh, hh = omega + scale * phi * h, -scale * phi * root_h, scale * (phi - 1.0)
+        determinant = omega * hh - scale * scale * phi * h
+        usable = linalg.nonzero(determinant)
+        per = jnp.where(usable, across / jnp.where(usable, determinant, 1.0), 0.0)
+        more_s, more_hy = -per * (hh * root_h + sh), per * (ss + sh * root_h)
+        left = along + across * (root_h * more_s - more_hy)
+        mean, half = 0.5 * (ss + hh), 0.5 * (ss - hh)
+        radius = jnp.hypot(half, sh)
+        # One eigenvalue is a sum. The other would be a difference, but their product is known.
+        far = mean + jnp.where(mean >= 0, radius, -radius)
+        near = determinant / jnp.where(linalg.nonzero(far), far, 1.0)
+        upper, lower = jnp.where(mean >= 0, far, near), jnp.where(mean >= 0, near, far)
+        x = jnp.where(half >= 0, half + radius, sh)
+        y = jnp.where(half >= 0, sh, radius - half)
+        size = linalg.divisor(jnp.hypot(x, y))
+        x, y, more_s, more_hy, upper, lower, left = linalg.each_once(
+            x / size, y / size, more_s, more_hy, upper, lower, left
+        )
+        s, hy = s + more_s * residue, hy + more_hy * residue
+        return (upper, x * s + y * hy), (lower, x * hy - y * s), (left, residue)
+
+
 class Updating(NamedTuple):
     """What is known of H before a policy says how to change it.
 
@@ -76,27 +138,24 @@ class Updating(NamedTuple):
         gs, ghy = (
             jnp.where(stored, root * x, 0.0) for root, x in ((root_sy, new.gs), (root_yhy, ghy))
         )
-        across, along = _again(again, scale, phi, omega, root_h)
-        root_sy, root_yhy, root_h, gs, ghy, across, along, scale, phi, omega = linalg.each_once(
-            root_sy, root_yhy, root_h, gs, ghy, across, along, scale, phi, omega
+        root_sy, root_yhy, gs, ghy, *scalars = linalg.each_once(
+            root_sy,
+            root_yhy,
+            gs,
+            ghy,
+            *(root_h, scale, phi, omega),
+            *_again(again, scale, phi, omega, root_h),
         )
-        s_unit, hy = root_sy * s, root_yhy * hy
-        v, vg = root_h * s_unit - hy, root_h * gs - ghy
-        way = scale * (hg - ghy * hy + phi * vg * v) + (omega * gs) * s_unit
-        way += (along * again.g - across * vg) * again.residue - (across * again.g) * v
+        change = Change(root_sy * s, root_yhy * hy, again.residue, *scalars)
+        way = change.scale * hg + change.times_g(gs, ghy, again.g)
         way, wg, wy, lost = down_where_lost(way, scaling.gamma, (g, y), new, accepted)
         changes = stored & ~lost
         matrix = linalg.symmetric_update(
             history.matrix,
             history.rows,
-            jnp.where(known, jnp.where(changes, scale, 1.0), 0.0),
-            jnp.where(known, 0.0, jnp.where(changes, scale * gamma, 0.0)),
-            *(
-                (jnp.where(changes, c, 0.0), vector)
-                for c, vector in _terms(
-                    s_unit, hy, root_h, scale, phi, omega, across, along, again.residue
-                )
-            ),
+            jnp.where(known, jnp.where(changes, change.scale, 1.0), 0.0),
+            jnp.where(known, 0.0, jnp.where(changes, change.scale * gamma, 0.0)),
+            *((jnp.where(changes, c, 0.0), vector) for c, vector in change.terms()),
         )
         num_pairs = jnp.where(known & ~lost, history.num_pairs, 0) + changes.astype(jnp.int32)
         way = jnp.where(accepted, way, history.way)
@@ -124,46 +183,6 @@ def _again(
     across = scale * (of_z - other * of_v)
     along = scale * (of_z * of_z - other * of_v * of_v) + again.added(omega, scale)
     return across, along
-
-
-def _terms(
-    s: Float[Array, " n"],
-    hy: Float[Array, " n"],
-    root_h: Float[Array, ""],
-    scale: Float[Array, ""],
-    phi: Float[Array, ""],
-    omega: Float[Array, ""],
-    across: Float[Array, ""],
-    along: Float[Array, ""],
-    residue: Float[Array, " n"],
-) -> tuple[tuple[Float[Array, ""], Float[Array, " n"]], ...]:
-    """The change of H as three terms `c v vᵀ`, where its formula has six: a pass is bound by them.
-
-    Without ŝ it is a symmetric 2×2 matrix in the span of s / √sᵀy and Hy / √yᵀHy, which are given;
-    its eigenvalues and eigenvectors are two terms. Its determinant is below 0 as long as H₊ is
-    positive definite: so the products with ŝ can be taken into both, and ŝ ŝᵀ is what is left.
-    """
-    h = root_h * root_h
-    ss, sh, hh = omega + scale * phi * h, -scale * phi * root_h, scale * (phi - 1.0)
-    determinant = omega * hh - scale * scale * phi * h
-    usable = linalg.nonzero(determinant)
-    per = jnp.where(usable, across / jnp.where(usable, determinant, 1.0), 0.0)
-    more_s, more_hy = -per * (hh * root_h + sh), per * (ss + sh * root_h)
-    left = along + across * (root_h * more_s - more_hy)
-    mean, half = 0.5 * (ss + hh), 0.5 * (ss - hh)
-    radius = jnp.hypot(half, sh)
-    # One eigenvalue is a sum. The other would be a difference, but their product is known.
-    far = mean + jnp.where(mean >= 0, radius, -radius)
-    near = determinant / jnp.where(linalg.nonzero(far), far, 1.0)
-    upper, lower = jnp.where(mean >= 0, far, near), jnp.where(mean >= 0, near, far)
-    x = jnp.where(half >= 0, half + radius, sh)
-    y = jnp.where(half >= 0, sh, radius - half)
-    size = linalg.divisor(jnp.hypot(x, y))
-    x, y, more_s, more_hy, upper, lower, left = linalg.each_once(
-        x / size, y / size, more_s, more_hy, upper, lower, left
-    )
-    s, hy = s + more_s * residue, hy + more_hy * residue
-    return (upper, x * s + y * hy), (lower, x * hy - y * s), (left, residue)
 
 
 class Reading(NamedTuple):
