@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi import linalg, trees
 
 WINDOW = 5
 """So many accepted values are remembered; a trial is measured against the greatest of them."""
@@ -48,6 +48,28 @@ class Guard(NamedTuple):
     most: Any = 0.5
     first_least: Any = 1e-3
     first_decrease: Any = None
+
+
+def check_guard(guard: Guard | None) -> None:
+    """Raises unless it is a guard, with constants that can work, or None.
+
+    Raises:
+      TypeError: for anything else, or a constant that is no number.
+      ValueError: unless `0 <= decrease < 1` and `0 < least <= most < 1`, at the first step too.
+    """
+    if guard is None:
+        return
+    if not isinstance(guard, Guard):
+        raise TypeError(
+            f"guard must be a Guard, such as Guard(decrease=1e-4), or None, but got {guard!r}."
+        )
+    for name, constant in guard._asdict().items():
+        trees.check_number(f"{name} of a Guard", constant, sign="not negative")
+    if any(map(trees.is_traced, guard)):
+        return
+    shares = all(0 < least <= guard.most < 1 for least in (guard.least, guard.first_least))
+    if not (shares and guard.decrease < 1 and (guard.first_decrease or 0) < 1):
+        raise ValueError(f"A Guard needs decrease < 1 and 0 < least <= most < 1, but got {guard}.")
 
 
 class Trial(NamedTuple):

@@ -91,7 +91,18 @@ def tree(bijections: Any) -> Bijection:
     """The bijection of a pytree, from one with a `Bijection`, or None, for each leaf or subtree.
 
     None leaves it as it is. A leaf of `bijections` serves for all leaves of the subtree there.
+
+    Raises:
+      TypeError: for a leaf that is neither.
+      ValueError: from either direction, for parameters of another structure.
     """
+    leaves, structure = jax.tree.flatten(bijections, is_leaf=_is_leaf)
+    for leaf in leaves:
+        if not _is_leaf(leaf):
+            raise TypeError(
+                "bounds.tree needs a Bijection, such as bounds.positive() or "
+                f"bounds.interval(0, 1), or None at each leaf, but got {leaf!r}."
+            )
 
     def apply(name: str, params: Params) -> Params:
         def one(bijection: Bijection | None, subtree: Params) -> Params:
@@ -99,7 +110,14 @@ def tree(bijections: Any) -> Bijection:
                 return subtree
             return jax.tree.map(getattr(bijection, name), subtree)
 
-        return jax.tree.map(one, bijections, params, is_leaf=_is_leaf)
+        try:
+            subtrees = structure.flatten_up_to(params)
+        except (ValueError, TypeError):
+            raise ValueError(
+                f"The parameters must have the structure of their bounds, {structure}, or more "
+                f"below it, but have {jax.tree.structure(params)}."
+            ) from None
+        return structure.unflatten(map(one, leaves, subtrees))
 
     return Bijection(lambda z: apply("forward", z), lambda x: apply("inverse", x))
 

@@ -27,7 +27,7 @@ class Trajectory(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best visited iterate: parameters, f, gradient norm and auxiliary output there."""
+    """The best accepted point: parameters, f, gradient norm and auxiliary output there."""
 
     params: Params
     value: Float[Array, ""]
@@ -64,7 +64,7 @@ class LoopState(NamedTuple):
     Attributes:
       params: the iterate to be evaluated next.
       opt_state: the optimizer's state.
-      best: the best iterate evaluated so far.
+      best: the best accepted point so far.
       turn: turns of the loop so far. Under `vmap` all problems share it, and those that have ended
         stand still: so neither is the state chosen entry by entry, nor the trajectory scattered.
       num_iters: steps taken.

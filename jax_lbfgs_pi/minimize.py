@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.acceptance import Guard
@@ -13,7 +13,7 @@ from jax_lbfgs_pi.implicit import differentiable
 from jax_lbfgs_pi.loop import make_loop
 from jax_lbfgs_pi.loop_state import Callback, Trajectory
 from jax_lbfgs_pi.policy import AnyPolicy
-from jax_lbfgs_pi.stopping import as_stopping
+from jax_lbfgs_pi.stopping import SUCCESSES, as_stopping
 from jax_lbfgs_pi.transform import DEFAULT_GUARD, MemorySize, lbfgs_pi
 from jax_lbfgs_pi.trees import Params
 
@@ -42,6 +42,15 @@ class MinimizeResult(NamedTuple):
     trajectory: Trajectory
     aux: Any
 
+    @property
+    def success(self) -> Bool[Array, "..."]:
+        """Whether a test was met: `CONVERGED`, `TARGET_REACHED` or `SMALL_CHANGE`.
+
+        A boolean for each problem under `vmap`. `STALLED` is no success, though at the last bits of
+        f nothing better can be had.
+        """
+        return jnp.isin(self.status, jnp.asarray(SUCCESSES, self.status.dtype))
+
 
 def minimize(
     fun: Callable[..., Any],
@@ -61,8 +70,9 @@ def minimize(
 ) -> MinimizeResult:
     """Minimizes a smooth function: one evaluation per step, under `jit` and `vmap` alike.
 
-    A pure function: wrap it in `jax.jit` to compile it once for many calls. A policy does not
-    promise descent at every step, so the best visited iterate is what comes back (paper, §6).
+    A pure function: wrap it in `jax.jit` to compile it once for many calls; each call outside
+    compiles anew. A policy does not promise descent at every step, so the best accepted point is
+    what comes back (paper, §6).
 
     `jax.grad` and `jax.jvp` of `params`, `value` and `aux`, with respect to `args` and to all that
     `fun` closes over, are those of the exact minimum, by the implicit function theorem: mind the
@@ -93,8 +103,8 @@ def minimize(
       A `MinimizeResult`.
 
     Raises:
-      TypeError: if `x0` has leaves that are not real floating-point, `fun` returns no scalar, or an
-        option has the wrong type.
+      TypeError: if `x0` has leaves that are not real floating-point, `args` is no tuple, `fun`
+        returns no scalar, or an option has the wrong type.
       ValueError: for a negative number among the options, or what `lbfgs_pi` refuses.
 
     Examples:
@@ -106,6 +116,10 @@ def minimize(
     """
     max_iters = trees.as_count("max_iters", max_iters, least=0)
     max_evals = None if max_evals is None else trees.as_count("max_evals", max_evals, least=1)
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"args must be a tuple, such as (data,), but got a {type(args).__name__}.")
+    if not (callback is None or callable(callback)):
+        raise TypeError(f"callback must be a function of a Progress, but got {callback!r}.")
     trees.check_floating(x0)
     x0 = jax.tree.map(jnp.asarray, x0)
     stopping = as_stopping(tol, x0)

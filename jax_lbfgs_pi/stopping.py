@@ -47,6 +47,10 @@ class Status(enum.IntEnum):
     STOPPED = 9
 
 
+SUCCESSES = (Status.CONVERGED, Status.TARGET_REACHED, Status.SMALL_CHANGE)
+"""The ends that a test of the user's brought about."""
+
+
 @struct.dataclass
 class Stopping:
     """The tests that end a run; each number may be traced, and mapped over.
@@ -85,21 +89,12 @@ def as_stopping(tol: Any, params: Params) -> Stopping:
     for name in ("gtol", "rel_gtol", "ftol", "target", "patience"):
         value = getattr(stopping, name)
         label = "tol" if name == "gtol" and stopping is not tol else name
-        _check_number(label, value, least=None if name == "target" else 0)
+        trees.check_number(label, value, sign="" if name == "target" else "not negative")
     if stopping.gtol is None:
         dtypes = [leaf.dtype for leaf in jax.tree.leaves(params)] or [jnp.result_type(float)]
         eps = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
         stopping = stopping.replace(gtol=eps**0.5)  # type: ignore[attr-defined]
     return stopping
-
-
-def _check_number(name: str, value: Any, *, least: int | None) -> None:
-    if value is None or trees.is_traced(value):
-        return
-    if isinstance(value, (str, bytes)) or jnp.shape(value) != ():
-        raise TypeError(f"{name} must be a number or None, but got {value!r}.")
-    if value != value or (least is not None and value < least):
-        raise ValueError(f"{name} must be at least {least or 0}, but got {value!r}.")
 
 
 def gradient_norm(stopping: Stopping, grads: Params) -> Float[Array, ""]:

@@ -3,10 +3,11 @@
 from typing import Any, SupportsIndex
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from jax_lbfgs_pi import linalg, trees, units
-from jax_lbfgs_pi.acceptance import Guard
+from jax_lbfgs_pi.acceptance import Guard, check_guard
 from jax_lbfgs_pi.dense_history import Dense, Full
 from jax_lbfgs_pi.policy import AnyPolicy, General, Rule, StepPolicy
 from jax_lbfgs_pi.pretrained import DEFAULT_DENSE, as_policy
@@ -67,19 +68,17 @@ def scale_by_lbfgs_pi(
 
     Raises:
       ValueError: for `memory_size < 1`, a length that is not positive, an unknown policy, or one
-        for a dense H without it; from `init` for a dense H above its limit; from `update` if
-        `params` is None, or if gradients and parameters differ in structure or shape.
-      TypeError: for a `guard` that is none; from `init`, for integer or complex parameters.
+        for a dense H without it, a `guard` that cannot work; from `init` for a dense H above its
+        limit; from `update` if `params` is None, `value` is no scalar, or gradients and parameters
+        differ in structure or shape.
+      TypeError: for a `guard` or a length that is none; from `init`, for integer or complex
+        parameters.
     """
     size = _as_memory_size(memory_size)
     lengths = Lengths(first_step, max_step)
     for name, length in zip(("first_step", "max_step"), lengths, strict=True):
-        if not (length is None or trees.is_traced(length) or length > 0):
-            raise ValueError(f"{name} must be positive, but got {length!r}.")
-    if not (guard is None or isinstance(guard, Guard)):
-        raise TypeError(
-            f"guard must be a Guard, such as Guard(decrease=1e-4), or None, but got {guard!r}."
-        )
+        trees.check_number(name, length, sign="positive")
+    check_guard(guard)
     step_policy = as_policy(DEFAULT_DENSE if policy is None and isinstance(size, Dense) else policy)
     if isinstance(step_policy, General) and step_policy.is_for_a_dense_h:
         size = Dense() if size is None else size
@@ -119,6 +118,10 @@ def scale_by_lbfgs_pi(
             raise ValueError(
                 "lbfgs_pi reads its last step from the parameters: call "
                 "update(grads, state, params) with the current params."
+            )
+        if value is not None and (isinstance(value, (tuple, list)) or jnp.shape(value) != ()):
+            raise ValueError(
+                "value must be f at the current params, a scalar: of a pair (value, aux) the first."
             )
         trees.check_same_structure(updates, params, names=("grads", "params"))
         trees.check_same_structure(state.prev_params, params, names=("state", "params"))

@@ -1,5 +1,6 @@
 """Pytrees of parameters: leaf-wise operations, and the checks of what users pass."""
 
+import numbers
 import operator
 from typing import Any
 
@@ -78,6 +79,33 @@ def as_count(name: str, value: Any, *, least: int) -> int:
     return count
 
 
+def check_number(name: str, value: Any, *, sign: str = "") -> None:
+    """Raises unless an option is a real number or None; what is traced is one, and not known.
+
+    Args:
+      name: of the option.
+      value: of it.
+      sign: "positive", "not negative", or "" for either.
+
+    Raises:
+      TypeError: for what is no scalar.
+      ValueError: for NaN, or a number of the wrong sign.
+    """
+    if value is None or is_traced(value):
+        return
+    numbers_only = (numbers.Real, np.ndarray, np.generic, jax.Array)
+    if not isinstance(value, numbers_only) or getattr(value, "shape", ()) != ():
+        raise TypeError(f"{name} must be a number or None, but got {value!r}.")
+    x = float(value)  # type: ignore[arg-type]
+    fits, wanted = {
+        "": (x == x, "a number"),
+        "positive": (x > 0, "positive"),
+        "not negative": (x >= 0, "at least 0"),
+    }[sign]
+    if not fits:
+        raise ValueError(f"{name} must be {wanted}, but got {value!r}.")
+
+
 def equal(self: Any, other: Any) -> bool:
     """Whether two pytrees have one structure and equal leaves, of equal dtypes."""
     if self is other:
@@ -105,8 +133,8 @@ def check_floating(params: Params) -> None:
             kind = f"a {type(leaf).__name__}" if dtype is None else dtype
             raise TypeError(
                 f"Parameters must be real floating-point arrays, but the leaf "
-                f"'{jax.tree_util.keystr(path) or '.'}' is {kind}: convert it, or leave it out "
-                f"with optax.masked, equinox.partition or flax.nnx.split."
+                f"'{jax.tree_util.keystr(path) or '.'}' is {kind}: convert it, or take it out "
+                f"of the parameters, as equinox.partition and flax.nnx.split do."
             )
 
 

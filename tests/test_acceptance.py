@@ -199,3 +199,20 @@ def test_a_rejected_trial_leaves_the_window_and_the_accepted_point_as_they_were(
             np.testing.assert_allclose(there, share * last, rtol=1e-6, atol=1e-12)
         x = x - updates
     assert seen > 1
+
+
+@pytest.mark.parametrize(
+    ("constants", "error", "message"),
+    [
+        ({"decrease": 1.0}, ValueError, "A Guard needs decrease < 1"),
+        ({"decrease": -0.1}, ValueError, "decrease of a Guard must be at least 0"),
+        ({"first_decrease": 2.0}, ValueError, "A Guard needs decrease < 1"),
+        ({"least": 0.6}, ValueError, "0 < least <= most < 1"),
+        ({"first_least": 0.0}, ValueError, "0 < least <= most < 1"),
+        ({"most": 1.0}, ValueError, "0 < least <= most < 1"),
+        ({"most": "half"}, TypeError, "most of a Guard must be a number"),
+    ],
+)
+def test_guards_that_cannot_work(constants, error, message):
+    with pytest.raises(error, match=message):
+        lp.lbfgs_pi(guard=lp.Guard(**constants))

@@ -132,6 +132,17 @@ def test_trees_of_bijections():
         np.testing.assert_allclose(got, np.broadcast_to(want, np.shape(got)), atol=1e-6)
 
 
+def test_trees_of_something_else():
+    for leaf in ((0.0, 1.0), bounds.positive):
+        with pytest.raises(TypeError, match=r"needs a Bijection, such as bounds\.positive\(\)"):
+            bounds.tree({"rate": leaf, "shift": None})
+    space = bounds.tree({"rate": bounds.positive(), "shift": None})
+    for move in space:
+        for params in ({"rate": 1.0}, [1.0, 2.0], 1.0):
+            with pytest.raises(ValueError, match="must have the structure of their bounds"):
+                move(params)
+
+
 def test_starts_outside_and_empty_intervals():
     for bijection, x in (
         (bounds.positive(), [1.0, 0.0]),

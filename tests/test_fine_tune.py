@@ -1,6 +1,7 @@
 """A policy for one class of problems: the split, going on, what is kept, and the command."""
 
 import dataclasses
+import inspect
 import json
 import sys
 
@@ -120,6 +121,18 @@ def test_a_start_of_another_form_is_refused(start, message):
         lp.fine_tune(bowls(), start=start, config=SMALL)
     with pytest.raises(ValueError, match="sigma must be positive"):
         lp.FineTuneConfig(sigma=0.0)
+
+
+def test_what_is_no_set_of_tasks_and_no_setting():
+    with pytest.raises(ValueError, match=r"generations must be an integer, but got 1\.5"):
+        lp.FineTuneConfig(generations=1.5)
+    with pytest.raises(TypeError, match="memory_size must be a number or None, but got 'dense'"):
+        lp.FineTuneConfig(memory_size="dense")
+    tune = inspect.unwrap(lp.fine_tune)  # types are checked in the tests alone
+    with pytest.raises(TypeError, match="tasks must be a TaskSet, but got a list"):
+        tune([bowls()])
+    with pytest.raises(TypeError, match="config must be a FineTuneConfig or None"):
+        tune(bowls(), config={"generations": 1})
 
 
 MODULE = """

@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,6 +150,38 @@ def test_float32_reaches_a_small_gradient():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         lp.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"args": 2.0}, "args must be a tuple, such as .*, but got a float"),
+        ({"args": np.ones(1)}, "args must be a tuple"),
+        ({"args": {"b": 1.0}}, "args must be a tuple"),
+        ({"callback": 3}, "callback must be a function of a Progress, but got 3"),
+    ],
+)
+def test_options_of_another_type(options, message):
+    minimize = inspect.unwrap(lp.minimize)  # types are checked in the tests alone
+    with pytest.raises(TypeError, match=message):
+        minimize(lambda x, *args: jnp.sum(x**2), jnp.ones(2), **options)
+
+
+def test_success_is_where_a_test_was_met():
+    """Of each problem of a batch; that the budget was used up, or the callback called, is none."""
+
+    def ends(**options):
+        solve = lambda x0: lp.minimize(lambda x: jnp.sum(jnp.cosh(x)), x0, **options).success  # noqa: E731
+        return jax.vmap(solve)(jnp.array([[1.0, 2.0], [1e-12, 0.0]])).tolist()
+
+    assert ends() == [True, True]
+    assert ends(max_iters=1) == [False, True]
+    strict = lp.Stopping(gtol=0.0, patience=None)
+    assert ends(tol=strict.replace(target=2.5)) == [True, True]
+    assert ends(tol=strict.replace(ftol=1e-3)) == [True, True]
+    assert ends(tol=strict.replace(patience=2), max_iters=100) == [False, False]
+    stopped = lp.minimize(lambda x: jnp.sum(x**2), jnp.ones(2), callback=lambda _: True)
+    assert not stopped.success
 
 
 def test_objectives_that_are_no_scalars():

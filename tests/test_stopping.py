@@ -252,6 +252,9 @@ def test_stopping_numbers_can_be_mapped_over_and_traced():
         (float("nan"), ValueError, "tol must be at least 0"),
         ("1e-3", TypeError, "tol must be a number"),
         (jnp.zeros(2), TypeError, "tol must be a number"),
+        (lp.Stopping, TypeError, "tol must be a number"),
+        ({"gtol": 1e-3}, TypeError, "tol must be a number"),
+        (lp.Stopping(target=float("nan")), ValueError, "target must be a number, but got nan"),
         (lp.Stopping(ftol=-1.0), ValueError, "ftol must be at least 0"),
         (lp.Stopping(patience=-1), ValueError, "patience must be at least 0"),
         (lp.Stopping(norm="1"), ValueError, "norm must be one of 2, max"),
@@ -293,8 +296,12 @@ def test_lengths_of_steps_in_the_units_of_x():
     x = np.array([p.params for p in free])
     assert np.max(np.linalg.norm(np.diff(x, axis=0), axis=1)) > 0.2
     for name in ("first_step", "max_step"):
-        with pytest.raises(ValueError, match=f"{name} must be positive"):
-            lp.minimize(bowl, jnp.zeros(2), **{name: 0.0})
+        for length in (0.0, float("nan")):
+            with pytest.raises(ValueError, match=f"{name} must be positive"):
+                lp.minimize(bowl, jnp.zeros(2), **{name: length})
+        for length in ("1", jnp.ones(2)):
+            with pytest.raises(TypeError, match=f"{name} must be a number or None"):
+                lp.minimize(bowl, jnp.zeros(2), **{name: length})
 
 
 def test_a_callback_sees_what_the_trajectory_has_and_in_order():

@@ -1,3 +1,5 @@
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -324,6 +326,14 @@ def test_a_task_set_can_be_iterated_over():
 def test_data_without_a_common_leading_axis(data):
     with pytest.raises(ValueError, match="must be arrays that agree in their leading axis"):
         lp.TaskSet(Sphere(), data)
+
+
+@pytest.mark.parametrize("task", [Sphere, object()])
+def test_what_is_no_task(task):
+    with pytest.raises(
+        TypeError, match=r"must have init\(key\) and loss\(params, data\), as an inst"
+    ):
+        inspect.unwrap(lp.TaskSet.__init__)(object.__new__(lp.TaskSet), task, np.ones((3, 5)))
 
 
 @pytest.mark.parametrize("rows", [[], [3], [-1], [0, 1, 5]])

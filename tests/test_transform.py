@@ -358,6 +358,13 @@ def test_update_without_params():
         tx.update(PARAMS, tx.init(PARAMS))
 
 
+@pytest.mark.parametrize("value", [jnp.ones(3), jnp.ones(1), (1.0, {"aux": 2.0})])
+def test_a_value_that_is_no_scalar(value):
+    tx = lp.lbfgs_pi()
+    with pytest.raises(ValueError, match="value must be f at the current params, a scalar"):
+        tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=value)
+
+
 def test_mismatched_trees():
     tx = lp.lbfgs_pi()
     state = tx.init(PARAMS)

@@ -66,6 +66,11 @@ class TaskSet:
     draws: Sequence[int] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.task, type) or not isinstance(self.task, Task):
+            raise TypeError(
+                "The task of a TaskSet must have init(key) and loss(params, data), as an instance "
+                f"of a class has, but got {self.task!r}."
+            )
         leaves = jax.tree.leaves(self.data)
         lengths = {np.shape(leaf)[:1] for leaf in leaves}
         if len(lengths) != 1 or lengths == {()}:

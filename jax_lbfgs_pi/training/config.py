@@ -7,18 +7,28 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.clip import get_clip_layer
+from jax_lbfgs_pi.trees import check_number
 
 
 def check_positive(settings: Any, names: Iterable[str]) -> None:
-    """Raises a `ValueError` where one of these fields is not above 0."""
+    """Raises unless these fields are numbers above 0, and integers where they count something.
+
+    Raises:
+      TypeError: for what is no number.
+      ValueError: for one that is not positive, or a fraction of what is counted.
+    """
+    fields = dataclasses.fields(settings)
+    counts = {field.name for field in fields if field.type in (int, int | None)}
     for name in names:
         value = getattr(settings, name)
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, but got {value}.")
+        check_number(name, value, sign="positive")
+        if name in counts and not isinstance(value, (int, np.integer)):
+            raise ValueError(f"{name} must be an integer, but got {value!r}.")
 
 
 def sum_of_values(values: Float[Array, " K"]) -> Float[Array, ""]:

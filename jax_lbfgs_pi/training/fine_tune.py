@@ -75,9 +75,14 @@ def fine_tune(
       The policy, the verdict, and the looks.
 
     Raises:
+      TypeError: for tasks or a config that are none.
       ValueError: for fewer than 20 tasks, a start of another form, or a folder with another
         training.
     """
+    if not isinstance(tasks, TaskSet):
+        raise TypeError(f"tasks must be a TaskSet, but got a {type(tasks).__name__}.")
+    if not (config is None or isinstance(config, FineTuneConfig)):
+        raise TypeError(f"config must be a FineTuneConfig or None, but got {config!r}.")
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
             return fine_tune(
