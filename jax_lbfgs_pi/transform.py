@@ -44,8 +44,8 @@ def scale_by_lbfgs_pi(
     The guard: the parameters that `update` is given are a trial. Where f rose, or its gradient is
     not finite, the update leads back to a point between the trial and the last accepted one, and
     nothing is learned from the trial (`acceptance`). Pass `value` if you have it: without, the
-    slopes at both ends of the step decide, which costs some percent more steps. The test is free of
-    the scales of f and x, but for rises of some ten rounding errors of f, which are tolerated. A
+    slopes at both ends of the step decide, which solves fewer problems. The test is free of the
+    scales of f and x, but for rises of some ten rounding errors of f, which are tolerated. A
     pair with `sᵀy <= 1e-10 ‖s‖‖y‖` is not stored. Where the gradient is not finite at the first
     point of all, the update is 0.
 

@@ -39,7 +39,7 @@ def test_each_snippet_runs_alone(tmp_path, monkeypatch, capsys):
     ("page", "number"),
     [
         ("index.md", 2),
-        ("minimize.md", 4),
+        ("minimize.md", 5),
         ("howto.md", 7),
         # What it shows is tested in test_wrappers.py too.
         pytest.param("libraries.md", 5, marks=pytest.mark.slow),
