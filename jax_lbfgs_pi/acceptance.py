@@ -64,6 +64,8 @@ def check_guard(guard: Guard | None) -> None:
             f"guard must be a Guard, such as Guard(decrease=1e-4), or None, but got {guard!r}."
         )
     for name, constant in guard._asdict().items():
+        if constant is None and name != "first_decrease":
+            raise TypeError(f"{name} of a Guard must be a number, but got None.")
         trees.check_number(f"{name} of a Guard", constant, sign="not negative")
     if any(map(trees.is_traced, guard)):
         return

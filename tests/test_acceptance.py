@@ -211,6 +211,7 @@ def test_a_rejected_trial_leaves_the_window_and_the_accepted_point_as_they_were(
         ({"first_least": 0.0}, ValueError, "0 < least <= most < 1"),
         ({"most": 1.0}, ValueError, "0 < least <= most < 1"),
         ({"most": "half"}, TypeError, "most of a Guard must be a number"),
+        ({"least": None}, TypeError, "least of a Guard must be a number, but got None"),
     ],
 )
 def test_guards_that_cannot_work(constants, error, message):

@@ -27,7 +27,7 @@ def test_each_snippet_runs_alone(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "CONVERGED" in out
     assert "on 12 held-out tasks" in out
-    for one in (solved["result"], solved["dense"], trained["result"]):
+    for one in (solved["result"], solved["long"], trained["result"]):
         assert lp.Status(int(one.status)) == lp.Status.CONVERGED
     # Of 10 variables it has a second minimum, of f = 3.99.
     least = np.minimum(solved["results"].value, np.abs(solved["results"].value - 3.98658))
