@@ -106,7 +106,7 @@ def run(
                 continue
             curves = _curves(problem.loss, num_evals, memory_size, with_value)
             x0, data = jax.tree.map(jnp.asarray, (problem.x0, problem.data))
-            starts = jax.tree.map(lambda leaf: _moved(leaf, num_starts), x0)
+            starts = jax.tree.map(lambda leaf: moved(leaf, num_starts), x0)
             np.save(path, np.asarray(curves(lanes, with_guards, starts, data)))
             jax.clear_caches()  # hundreds of programs at once are more than a process may map
             print(name, flush=True)
@@ -115,7 +115,8 @@ def run(
     return results
 
 
-def _moved(leaf: jax.Array, num_starts: int) -> jax.Array:
+def moved(leaf: jax.Array, num_starts: int) -> jax.Array:
+    """Starts along a new leading axis: the first as it is, the others moved at random."""
     rng = np.random.default_rng(leaf.size)
     noise = 0.1 * rng.normal(size=(num_starts, *leaf.shape))
     noise[0] = 0.0

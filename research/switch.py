@@ -19,7 +19,7 @@ from jax import lax
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.dense_history import DenseHistory
 from jax_lbfgs_pi.suite import get_problem
-from research.lanes import _moved, development, num_variables, of_size, print_table, table
+from research.lanes import moved, development, num_variables, of_size, print_table, table
 
 AFTER = (0, 20, 80, 300)
 NUM_EVALS, NUM_STARTS = 300, 2
@@ -77,7 +77,7 @@ def main():
         if not path.exists():
             problem = get_problem(name)
             x0, data = jax.tree.map(jnp.asarray, (problem.x0, problem.data))
-            starts = jax.tree.map(lambda leaf: _moved(leaf, NUM_STARTS), x0)
+            starts = jax.tree.map(lambda leaf: moved(leaf, NUM_STARTS), x0)
             curves = [
                 jax.jit(jax.vmap(partial(curve, problem.loss, k), (0, None)))(starts, data)
                 for k in AFTER
