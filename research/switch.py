@@ -19,7 +19,7 @@ from jax import lax
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.dense_history import DenseHistory
 from jax_lbfgs_pi.suite import get_problem
-from research.lanes import moved, development, num_variables, of_size, print_table, table
+from research.lanes import development, moved, num_variables, of_size, print_table, table
 
 AFTER = (0, 20, 80, 300)
 NUM_EVALS, NUM_STARTS = 300, 2
