@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "replaces its own results alone.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="smaller sizes, fewer repetitions: three minutes"
+        "--quick", action="store_true", help="smaller sizes, fewer repetitions: four minutes"
     )
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=USUAL, metavar="PART",
