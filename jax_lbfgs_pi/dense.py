@@ -138,13 +138,9 @@ class Updating(NamedTuple):
         gs, ghy = (
             jnp.where(stored, root * x, 0.0) for root, x in ((root_sy, new.gs), (root_yhy, ghy))
         )
+        scalars = (root_h, scale, phi, omega, *_again(again, scale, phi, omega, root_h))
         root_sy, root_yhy, gs, ghy, *scalars = linalg.each_once(
-            root_sy,
-            root_yhy,
-            gs,
-            ghy,
-            *(root_h, scale, phi, omega),
-            *_again(again, scale, phi, omega, root_h),
+            root_sy, root_yhy, gs, ghy, *scalars
         )
         change = Change(root_sy * s, root_yhy * hy, again.residue, *scalars)
         way = change.scale * hg + change.times_g(gs, ghy, again.g)

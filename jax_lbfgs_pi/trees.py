@@ -2,7 +2,7 @@
 
 import numbers
 import operator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,9 @@ def as_count(name: str, value: Any, *, least: int) -> int:
     return count
 
 
-def check_number(name: str, value: Any, *, sign: str = "") -> None:
+def check_number(
+    name: str, value: Any, *, sign: Literal["positive", "not negative", ""] = ""
+) -> None:
     """Raises unless an option is a real number or None; what is traced is one, and not known.
 
     Args:
@@ -97,11 +99,12 @@ def check_number(name: str, value: Any, *, sign: str = "") -> None:
     if not isinstance(value, numbers_only) or getattr(value, "shape", ()) != ():
         raise TypeError(f"{name} must be a number or None, but got {value!r}.")
     x = float(value)  # type: ignore[arg-type]
-    fits, wanted = {
-        "": (x == x, "a number"),
-        "positive": (x > 0, "positive"),
-        "not negative": (x >= 0, "at least 0"),
-    }[sign]
+    if sign == "":
+        fits, wanted = x == x, "a number"
+    elif sign == "positive":
+        fits, wanted = x > 0, "positive"
+    else:
+        fits, wanted = x >= 0, "at least 0"
     if not fits:
         raise ValueError(f"{name} must be {wanted}, but got {value!r}.")
 

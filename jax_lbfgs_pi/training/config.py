@@ -3,11 +3,11 @@
 import dataclasses
 import functools
 import math
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float
 
@@ -27,7 +27,7 @@ def check_positive(settings: Any, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(settings, name)
         check_number(name, value, sign="positive")
-        if name in counts and not isinstance(value, (int, np.integer)):
+        if name in counts and not isinstance(value, numbers.Integral):
             raise ValueError(f"{name} must be an integer, but got {value!r}.")
 
 
