@@ -130,10 +130,12 @@ class Updating(NamedTuple):
         s, hy = jnp.where(stored, s, 0.0), jnp.where(stored, hy, 0.0)
         per_sy = jnp.where(stored, 1.0 / jnp.where(stored, new.sy, 1.0), 0.0)
         per_yhy = jnp.where(stored, 1.0 / jnp.where(stored, yhy, 1.0), 0.0)
+        # Of a bad trial they may be NaN, which a factor of 0 would not end.
         tau, phi, omega = (
-            jnp.asarray(x, yhy.dtype) for x in (scaling.tau, scaling.phi, scaling.omega)
+            jnp.where(stored, jnp.asarray(x, yhy.dtype), 1.0)
+            for x in (scaling.tau, scaling.phi, scaling.omega)
         )
-        scale = jnp.where(stored, 1.0 / tau, 1.0)
+        scale = 1.0 / tau
         root_sy, root_yhy, root_h = (linalg.root(x) for x in (per_sy, per_yhy, per_sy * yhy))
         gs, ghy = (
             jnp.where(stored, root * x, 0.0) for root, x in ((root_sy, new.gs), (root_yhy, ghy))

@@ -84,6 +84,7 @@ class Updating(NamedTuple):
         del guarded
         history, g, y, s, accepted, stored, start, rest, s_unit, z, slope, extremes, _, again = self
         gamma, omega = (jnp.asarray(a, g.dtype) for a in (scaling.gamma, scaling.omega))
+        omega = jnp.where(stored, omega, 1.0)  # of a bad trial it may be NaN, which 0 would not end
         gamma, omega, added = linalg.each_once(
             gamma, omega, again.added(omega, jnp.ones_like(omega))
         )

@@ -28,11 +28,18 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("policy", some_of([None, "paper-mnist"], quick=(0,)))
+@pytest.mark.parametrize(
+    ("memory", "policy"),
+    some_of(
+        [(5, None), ("full", None), ("dense", None), (5, "paper-mnist"), ("full", "rule"),
+         ("dense", "rule")],
+        quick=(0, 1, 2),
+    ),
+)  # fmt: skip
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_at_any_step_is_taken_back(name, policy):
+def test_a_fault_at_any_step_is_taken_back(name, memory, policy):
     """At each of the steps 1 to 39, in one batch: at the end all are at the minimum."""
-    tx = lp.lbfgs_pi(policy, memory_size=5)
+    tx = lp.lbfgs_pi(policy, memory_size=memory)
 
     def run(when):
         def step(carry, k):
