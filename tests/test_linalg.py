@@ -192,3 +192,16 @@ def test_combinations_in_a_batch(size, batched):
     close(grads[1], full[0][:, None] * slope)
     close(grads[2][0], np.einsum("bn,bin->bi", slope, full[3]))
     close(grads[2][1], np.einsum("bn,bi->bin", slope, full[2]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_norm_of_numbers_whose_squares_are_out_of_range(dtype):
+    """Alone and in a batch, where both branches run, up to the greatest numbers there are."""
+    greatest = float(np.finfo(dtype).max)
+    scales = np.array([0.5 * greatest, greatest**0.7, 1.0, greatest**-0.7])
+    vectors_ = np.multiply.outer(scales, [1.0, -0.3, 0.1]).astype(dtype)
+    expected = scales * np.linalg.norm([1.0, -0.3, 0.1])
+    in_a_batch = jax.jit(jax.vmap(linalg.norm))(vectors_)
+    one_by_one = [jax.jit(linalg.norm)(v) for v in vectors_]
+    for actual in (in_a_batch, one_by_one):
+        np.testing.assert_allclose(np.asarray(actual, float) / expected, 1.0, rtol=1e-6)
