@@ -191,7 +191,7 @@ def _scaled_norm(a: Params) -> Float[Array, ""]:
     largest = max_norm(a)
     usable = positive(largest) & jnp.isfinite(largest)
     divisor = jnp.where(usable, largest, 1.0)
-    # XLA may multiply by 1 / divisor, which of the greatest numbers is so small that it counts as 0.
+    # XLA may multiply by 1 / divisor, which of the greatest numbers is small enough to count as 0.
     unit = jnp.where(divisor > 1.0, jnp.finfo(divisor.dtype).eps, 1.0).astype(divisor.dtype)
     scaled = jax.tree.map(lambda leaf: leaf.astype(divisor.dtype) * unit / (divisor * unit), a)
     return jnp.where(usable, divisor * root(vdot(scaled, scaled)), largest)
