@@ -41,6 +41,8 @@ class Guard(NamedTuple):
       first_least: `least` of the first step, whose length is a guess.
       first_decrease: `decrease` of the first step; None is 0.1 with a dense H, which never forgets
         the pair of a bad first point, else as `decrease`.
+      blind: the share where f or its gradient is not finite, and so tells nothing of how far.
+      first_blind: `blind` of the first step.
     """
 
     decrease: Any = 1e-4
@@ -48,6 +50,8 @@ class Guard(NamedTuple):
     most: Any = 0.5
     first_least: Any = 1e-3
     first_decrease: Any = None
+    blind: Any = 0.25
+    first_blind: Any = 0.1
 
 
 def check_guard(guard: Guard | None) -> None:
@@ -121,7 +125,9 @@ def judge(
         accepted = jnp.where(known, by_value, smooth)
         next_share = jnp.where(known, at_cubic, next_share)
     least = jnp.where(first, guard.first_least, guard.least)
-    next_share = jnp.where(trial.finite & jnp.isfinite(next_share), next_share, least)
+    blind = jnp.where(first, guard.first_blind, guard.blind)
+    next_share = jnp.where(jnp.isfinite(next_share), next_share, least)
+    next_share = jnp.where(trial.finite, next_share, blind)
     next_share = jnp.clip(next_share, least, guard.most).astype(dtype)
     return trial.finite & accepted, next_share
 

@@ -92,10 +92,17 @@ def test_near_a_minimum_rounding_of_f_is_no_reason_to_reject_but_a_steep_slope_i
     assert not verdict(1.0 + 1e-5, -1e-20, 0.5e-20, values_of(1.0), eps=half)[0]
 
 
-def test_what_is_not_finite_is_rejected_and_a_tenth_tried_next():
+def test_what_is_not_finite_is_rejected_and_a_fixed_share_tried_next():
     for value, start, end in ((1.0, -1.0, 0.5), (np.nan, -1.0, 0.5), (1.0, -1.0, np.nan)):
-        assert verdict(value, start, end, values_of(2.0), finite=False) == (False, 0.1)
-    assert verdict(0.0, -1.0, 0.0, values_of(2.0), finite=False, first=True) == (False, 1e-3)
+        assert verdict(value, start, end, values_of(2.0), finite=False) == (False, 0.25)
+    assert verdict(0.0, -1.0, 0.0, values_of(2.0), finite=False, first=True) == (False, 0.1)
+    near = GUARD._replace(blind=0.4, first_blind=0.3)
+    assert verdict(0.0, -1.0, 0.0, values_of(2.0), finite=False, guard=near) == (False, 0.4)
+    shares = (False, 0.3)
+    assert verdict(0.0, -1.0, 0.0, values_of(2.0), finite=False, guard=near, first=True) == shares
+    # Within the limits of all shares.
+    far = GUARD._replace(blind=0.9)
+    assert verdict(0.0, -1.0, 0.0, values_of(2.0), finite=False, guard=far) == (False, 0.5)
 
 
 def test_without_values_the_slopes_decide():
