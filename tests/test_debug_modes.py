@@ -33,10 +33,9 @@ MODES = {
     "strict promotion": lambda: jax.numpy_dtype_promotion("strict"),
     "strict ranks": lambda: jax.numpy_rank_promotion("raise"),
 }
-# Of three parameters the default's memory is a window.
 OPTIONS = {
     "default": {},
-    "full": {"memory_size": "full"},
+    "window": {"memory_size": 20},
     "dense": {"memory_size": "dense"},
     "paper's": {"policy": "paper-mnist"},
 }
@@ -86,7 +85,7 @@ def test_the_transformation_under(name, options, dtypes):
 
 @pytest.mark.parametrize("dtypes", ["mixed"])
 @pytest.mark.parametrize(
-    ("memory", "name"), some_of(itertools.product([None, "full"], MODES), quick=(0, 2, 10))
+    ("memory", "name"), some_of(itertools.product([20, "full"], MODES), quick=(0, 2, 10))
 )
 def test_minimize_under(name, memory, dtypes):
     p = start(*STARTS[dtypes])

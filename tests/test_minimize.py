@@ -115,10 +115,11 @@ def test_aux_is_that_of_the_best_iterate():
     np.testing.assert_allclose(result.params["x"], 2.0, atol=1e-6)
 
 
-def test_guard_survives_a_function_with_a_forbidden_region():
-    """-log x + x is NaN for x <= 0; an unguarded unit step from 0.1 lands there or far off."""
+@pytest.mark.parametrize("memory", [20, "full", "dense"])
+def test_guard_survives_a_function_with_a_forbidden_region(memory):
+    """-log x + x is NaN for x <= 0, its gradient is not; an unguarded unit step lands there."""
     fun = lambda x: jnp.sum(x - jnp.log(x))  # noqa: E731
-    guarded = lp.minimize(fun, jnp.array([5.0, 0.01]), tol=1e-6)
+    guarded = lp.minimize(fun, jnp.array([5.0, 0.01]), tol=1e-6, memory_size=memory)
     assert int(guarded.status) == lp.Status.CONVERGED
     np.testing.assert_allclose(guarded.params, 1.0, atol=1e-5)
     bare = lp.minimize(lambda x: jnp.sum(jnp.sqrt(x)), jnp.array([0.01]), guard=None)
