@@ -22,8 +22,8 @@ AnyHistory = History | DenseHistory | FullHistory
 
 FACTOR = 2.0**40
 """By so much the unit changes at once."""
-LEAST_SQUARE = 1e-25
-"""Of a gradient, in its unit; from there on products lose digits."""
+LEAST_SQUARE, MOST_SQUARE = 1e-25, 1e25
+"""Of a gradient, in its unit; beyond these products lose digits, or are infinite."""
 
 
 def enter(state: ScaleByLBFGSPiState, grads: Params, value: Any) -> tuple[Params, Any]:
@@ -38,24 +38,28 @@ def adapt(state: ScaleByLBFGSPiState) -> ScaleByLBFGSPiState:
     """The state in another unit, if the square of its gradient is out of range in this.
 
     At x0 the unit falls until the square is finite; x stays there meanwhile. Later it grows where
-    the gradient has become small, and the pairs are dropped: gradients were larger by 1e12 then.
+    the gradient has become small, and falls again where that was a plateau, from which a step led
+    down a slope. Pairs are dropped then: their gradients were larger, or smaller, by 1e12.
     """
     if not _needed(state):
         return state
     state = state._replace(grad_norm=state.grad_norm / state.unit)
-    large = (state.count == 0) & (state.grad_norm == jnp.inf) & (state.unit > FACTOR**-3)
+    least = jnp.where(state.count == 0, FACTOR**-3, 1.0)
+    large = (state.grad_norm == jnp.inf) | (state.count > 0) & (state.prev_gg > MOST_SQUARE)
+    large &= state.unit > least
     small = (state.count > 0) & (state.prev_gg < LEAST_SQUARE) & (state.unit < FACTOR**2)
-    scale = jnp.where(small, FACTOR, jnp.where(large, 1.0 / FACTOR, 1.0)).astype(state.unit.dtype)
+    changes = small | large
+    scale = jnp.where(large, 1.0 / FACTOR, jnp.where(small, FACTOR, 1.0)).astype(state.unit.dtype)
     zero = jnp.zeros_like(state.unit)
     return state._replace(
         unit=state.unit * scale,
         prev_grads=_times(state.prev_grads, scale),
         prev_gg=state.prev_gg * scale * scale,
         values=state.values._replace(last=state.values.last * scale),
-        history=_emptied(state.history, small),
-        history_grads=jax.tree.map(lambda a: jnp.where(small, 0.0, a), state.history_grads),
-        pair=trees.where(small, Pair(zero, zero, zero), state.pair),
-        steepest=jnp.where(small, 0.0, state.steepest),
+        history=_emptied(state.history, changes),
+        history_grads=jax.tree.map(lambda a: jnp.where(changes, 0.0, a), state.history_grads),
+        pair=trees.where(changes, Pair(zero, zero, zero), state.pair),
+        steepest=jnp.where(changes, 0.0, state.steepest),
     )
 
 

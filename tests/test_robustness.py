@@ -99,6 +99,17 @@ def test_a_gradient_that_falls_through_the_whole_range_of_float32():
     np.testing.assert_allclose(low.params, high.params, atol=1e-2)
 
 
+@pytest.mark.parametrize("memory", [20, "full", "dense"])
+@pytest.mark.parametrize("distance", [8.0, 11.0, 12.0])
+def test_from_a_plateau_into_a_well_in_float32(distance, memory):
+    """The gradient grows from 1e-30 to 1, and its unit, which was raised, falls again."""
+    start = jnp.array([distance, 0.3, -0.2], jnp.float32)
+    well = lambda x: -jnp.exp(-0.5 * jnp.sum(x * x))  # noqa: E731
+    result = lp.minimize(well, start, memory_size=memory, tol=0.0, max_iters=200)
+    np.testing.assert_allclose(result.value, -1.0, rtol=1e-6)
+    np.testing.assert_allclose(result.params, 0.0, atol=1e-3)
+
+
 @jax.jit
 def solve_quadratic(A, x):
     f = lambda x: jnp.sum(A * (x - 1.0) ** 2)  # noqa: E731
