@@ -56,7 +56,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "replaces its own results alone.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="smaller sizes, fewer repetitions: four minutes"
+        "--quick",
+        action="store_true",
+        help="smaller sizes, fewer peers and repetitions: three minutes",
     )
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, default=USUAL, metavar="PART",
