@@ -42,7 +42,7 @@ test: $(VENV)/.dev  ## Run the tests (under 15 minutes on two cores).
 test-slow: $(VENV)/.dev  ## Run the tests that take minutes each.
 	$(BIN)/python -m pytest -m slow
 
-bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes four minutes.
+bench: $(VENV)/.bench  ## Run the benchmarks into runs/bench; ARGS=--quick takes three minutes.
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.docs  ## Fill what pages take from records and cards, and build the site: site/index.html.
