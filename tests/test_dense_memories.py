@@ -107,7 +107,9 @@ def test_a_nan_is_taken_back_and_h_stays_as_it_was(memory):
     assert oracles.rosenbrock(x) < 1e-10
 
 
-@pytest.mark.parametrize(("unit", "length"), [(1e16, 1.0), (1e-16, 1.0), (1.0, 1e6), (1e-8, 1e-6)])
+@pytest.mark.parametrize(
+    ("unit", "length"), [(1e16, 1.0), (1e-16, 1.0), (1.0, 1e6), (1e-8, 1e-6), (1e-90, 1e30)]
+)
 @pytest.mark.parametrize(
     ("memory", "update"),
     some_of(
@@ -129,6 +131,29 @@ def test_the_trajectory_is_free_of_units(memory, update, unit, length):
     np.testing.assert_allclose(
         other.trajectory.value / unit, plain.trajectory.value, rtol=1e-5, atol=1e-9
     )
+
+
+@either
+def test_matrices_stay_finite_in_float32_whatever_the_units(memory):
+    """Long after the minimum too, where what all pairs leave of the first matrix is nearly 0."""
+    tx = lp.lbfgs_pi(memory_size=memory)
+
+    def run(x, unit, length):
+        def step(carry, _):
+            x, state = carry
+            value, g = jax.value_and_grad(lambda x: unit * oracles.rosenbrock(x / length))(x)
+            updates, state = tx.update(g, state, x, value=value)
+            return (optax.apply_updates(x, updates), state), value / unit
+
+        return jax.lax.scan(step, (x * length, tx.init(x)), length=300)
+
+    rng = np.random.default_rng(0)
+    starts = rng.normal(size=(48, 2)) * 1.5
+    units, lengths = (10.0 ** rng.uniform(-most, most, 48) for most in (10, 5))
+    lanes = (jnp.asarray(a, jnp.float32) for a in (starts, units, lengths))
+    (_, state), values = jax.jit(jax.vmap(run))(*lanes)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state[0].history))
+    assert np.all(np.nanmin(values, axis=1) < 1e-3)
 
 
 @either

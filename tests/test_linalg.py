@@ -205,3 +205,23 @@ def test_the_norm_of_numbers_whose_squares_are_out_of_range(dtype):
     one_by_one = [jax.jit(linalg.norm)(v) for v in vectors_]
     for actual in (in_a_batch, one_by_one):
         np.testing.assert_allclose(np.asarray(actual, float) / expected, 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("power", [-0.45, -0.2, 0.0, 0.2, 0.45])
+def test_a_symmetric_change_by_vectors_of_any_two_lengths(power, dtype):
+    """`A + a bᵀ + b aᵀ` is of the size of the product, though a and b may be far out on each side."""
+    rng = np.random.default_rng(0)
+    scale = float(np.finfo(dtype).max) ** power
+    a, b = (rng.normal(size=5) * x for x in (scale, 1.0 / scale))
+    matrix = np.eye(5, dtype=dtype)
+
+    @jax.jit
+    def change(matrix, a, b):
+        one, zero = jnp.ones((), matrix.dtype), jnp.zeros((), matrix.dtype)
+        return linalg.symmetric_update(matrix, linalg.Rows(), one, zero, *linalg.two_terms(a, b))
+
+    actual = change(matrix, a.astype(dtype), b.astype(dtype))
+    expected = np.eye(5) + np.outer(a, b) + np.outer(b, a)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(actual, actual.T)

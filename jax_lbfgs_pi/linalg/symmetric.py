@@ -86,7 +86,8 @@ def two_terms(
     """`a bᵀ + b aᵀ` as terms `c v vᵀ` for `symmetric_update`."""
     aa, bb = vdots((a, a), (b, b))
     usable = positive(aa) & positive(bb)
-    ratio = jnp.sqrt(jnp.sqrt(bb / divisor(aa)))  # both of one length, or they would cancel
+    # Both of one length, or they would cancel. Of squares the quotient may be out of range.
+    ratio = jnp.sqrt(jnp.sqrt(bb) / jnp.sqrt(divisor(aa)))
     size = jnp.where(usable, ratio, 0.0)
     a, b = size * a, b / jnp.where(usable, ratio, 1.0)
     half = jnp.where(usable, 0.5, 0.0)
