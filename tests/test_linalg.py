@@ -210,7 +210,7 @@ def test_the_norm_of_numbers_whose_squares_are_out_of_range(dtype):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("power", [-0.45, -0.2, 0.0, 0.2, 0.45])
 def test_a_symmetric_change_by_vectors_of_any_two_lengths(power, dtype):
-    """`A + a bᵀ + b aᵀ` is of the size of the product, though a and b may be far out on each side."""
+    """`A + a bᵀ + b aᵀ` is of the size of the products, however far apart a and b are."""
     rng = np.random.default_rng(0)
     scale = float(np.finfo(dtype).max) ** power
     a, b = (rng.normal(size=5) * x for x in (scale, 1.0 / scale))
