@@ -97,12 +97,19 @@ def test_a_policy_may_be_traced_and_has_no_influence_on_the_minimum():
     assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(found))
 
 
-@pytest.mark.parametrize("policy", some_of([None, "rule", "paper-mnist"], quick=(1,)))
-def test_an_unroll_past_convergence_has_the_derivative_of_the_minimum(policy):
+@pytest.mark.parametrize(
+    ("policy", "memory"),
+    some_of(
+        [("rule", "full"), ("rule", 20), ("rule", "dense"), (None, None), (None, 20),
+         (None, "dense"), ("paper-mnist", 20)],
+        quick=(0, 1),
+    ),
+)  # fmt: skip
+def test_an_unroll_past_convergence_has_the_derivative_of_the_minimum(policy, memory):
     """60 steps, most of them on the minimum to the last bit: no 0 / 0, no rounding amplified."""
 
     def last(theta):
-        tx = lp.lbfgs_pi(policy)
+        tx = lp.lbfgs_pi(policy, memory_size=memory)
         f = lambda x: fun(x, theta)  # noqa: E731
 
         def step(carry, _):

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.linalg.meshes import Rows, is_explicit
-from jax_lbfgs_pi.linalg.products import divisor, positive, vdots
+from jax_lbfgs_pi.linalg.products import positive, root, vdots
 from jax_lbfgs_pi.linalg.writes import materialize
 
 
@@ -63,7 +63,7 @@ def symmetric_update(
     multiplied by 0 may be infinite or NaN.
     """
     coefficients = jnp.stack([c for c, _ in terms])
-    signs, sizes = jnp.sign(coefficients), materialize(jnp.sqrt(jnp.abs(coefficients)))
+    signs, sizes = jnp.sign(coefficients), materialize(root(jnp.abs(coefficients)))
     roots = jnp.stack(
         [jnp.where(size != 0, size * v, 0.0) for size, (_, v) in zip(sizes, terms, strict=True)]
     )
@@ -86,9 +86,9 @@ def two_terms(
     """`a bᵀ + b aᵀ` as terms `c v vᵀ` for `symmetric_update`."""
     aa, bb = vdots((a, a), (b, b))
     usable = positive(aa) & positive(bb)
+    aa, bb = (jnp.where(usable, x, 1.0) for x in (aa, bb))
     # Both of one length, or they would cancel. Of squares the quotient may be out of range.
-    ratio = jnp.sqrt(jnp.sqrt(bb) / jnp.sqrt(divisor(aa)))
-    size = jnp.where(usable, ratio, 0.0)
-    a, b = size * a, b / jnp.where(usable, ratio, 1.0)
+    ratio = jnp.sqrt(jnp.sqrt(bb) / jnp.sqrt(aa))
+    a, b = jnp.where(usable, ratio, 0.0) * a, b / ratio
     half = jnp.where(usable, 0.5, 0.0)
     return (half, a + b), (-half, a - b)
