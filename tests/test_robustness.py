@@ -100,7 +100,7 @@ def test_a_gradient_that_falls_through_the_whole_range_of_float32():
 
 
 @pytest.mark.parametrize("memory", [20, "full", "dense"])
-@pytest.mark.parametrize("distance", [8.0, 11.0, 12.0])
+@pytest.mark.parametrize("distance", some_of([8.0, 11.0, 12.0], quick=(1,)))
 def test_from_a_plateau_into_a_well_in_float32(distance, memory):
     """The gradient grows from 1e-30 to 1, and its unit, which was raised, falls again."""
     start = jnp.array([distance, 0.3, -0.2], jnp.float32)
