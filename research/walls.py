@@ -195,6 +195,11 @@ FAMILIES = (
 )
 
 
+def guard_with(first: float, later: float) -> Guard:
+    """The default's for a window, with these shares; as a lane all its constants are numbers."""
+    return Guard(first_blind=first, blind=later, first_decrease=Guard().decrease)
+
+
 def curves_of(family: Walled, guards: list[Guard], num_evals: int) -> np.ndarray:
     """Best values by task and guard, shape `(tasks, guards, evaluations)`."""
     rng = np.random.default_rng(0)
@@ -217,7 +222,7 @@ def curves_of(family: Walled, guards: list[Guard], num_evals: int) -> np.ndarray
 def main() -> None:
     """Runs, and prints the mean of log₂ of the evaluations over those of the first guard."""
     pairs = list(itertools.product(FIRST, LATER))
-    guards = [Guard(first_blind=a, blind=b, first_decrease=1e-4) for a, b in pairs]
+    guards = list(itertools.starmap(guard_with, pairs))
     folder = Path("runs/research/walls")
     folder.mkdir(parents=True, exist_ok=True)
     ratios = []
@@ -241,7 +246,7 @@ def main() -> None:
     policies = [lp.load_policy("general")] * len(few)
     results = run(
         development(2, 1000), policies, folder / "suite", memory_size=None, num_starts=3,
-        guards=[Guard(first_blind=a, blind=b, first_decrease=1e-4) for a, b in few],
+        guards=list(itertools.starmap(guard_with, few)),
     )  # fmt: skip
     differs = {k: c for k, c in results.items() if not (c == c[:1]).all()}
     print(f"development problems: {len(differs)} of {len(results)} runs differ")
