@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from jax_lbfgs_pi.trees import Params, is_traced
@@ -57,10 +58,17 @@ def interval(low: Any, high: Any) -> Bijection:
     """The numbers between both: `low + (high - low) sigmoid(z)`, entry by entry.
 
     Raises:
-      ValueError: unless `low < high`.
+      ValueError: unless `low < high`, both finite.
     """
-    if not (is_traced(low) or is_traced(high) or jnp.all(jnp.less(low, high))):
+    known = not (is_traced(low) or is_traced(high))
+    # With NumPy, as under `jit` JAX would trace what is known too.
+    if known and not np.all(np.less(low, high)):
         raise ValueError(f"An interval needs low < high, but got {low!r} and {high!r}.")
+    if known and not np.all(np.isfinite(low) & np.isfinite(high)):
+        raise ValueError(
+            f"An interval needs finite bounds, but got {low!r} and {high!r}: where one is missing "
+            "take bounds.above or bounds.below, where both are, None."
+        )
     name = f"between {low} and {high}"
 
     def inverse(x: Any) -> Array:

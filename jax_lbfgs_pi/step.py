@@ -175,9 +175,10 @@ def limit(lengths: Lengths, proposal: Proposal, t: Float[Array, ""]) -> Float[Ar
     per_length = jnp.where(moves, 1.0 / jnp.sqrt(jnp.where(moves, dd, 1.0)), 0.0)
     if lengths.first is not None:
         first = per_length * jnp.asarray(lengths.first, dd.dtype)
-        t = jnp.where(proposal.seen.count == 0, first, t)
+        t = jnp.where(moves & (proposal.seen.count == 0), first, t)
     if lengths.longest is not None:
-        t = jnp.minimum(t, per_length * jnp.asarray(lengths.longest, dd.dtype))
+        longest = per_length * jnp.asarray(lengths.longest, dd.dtype)
+        t = jnp.where(moves, jnp.minimum(t, longest), t)
     return t
 
 

@@ -178,8 +178,8 @@ def look(
     if limits.max_evals is not None:
         tests.append((num_evals >= limits.max_evals, Status.MAX_EVALS))
     if stopping.patience is not None:
-        patience = jnp.asarray(stopping.patience, num_evals.dtype)
-        tests.append((num_evals - watch.progress >= patience, Status.STALLED))
+        waited = (num_evals - watch.progress).astype(norm.dtype)  # as infinity is no integer
+        tests.append((waited >= jnp.asarray(stopping.patience, norm.dtype), Status.STALLED))
     spent = functools.reduce(jnp.logical_or, (test for test, _ in tests))
     lowest, deep = 0.5 * float(jnp.finfo(f.dtype).min), float(jnp.finfo(norm.dtype).max) ** 0.5
     # From there on squares of lengths are out of range, and runs end for that reason alone.

@@ -54,7 +54,7 @@ def scale_by_lbfgs_pi(
         one), or the name of a shipped one; None is `general`, with a dense H `dense`.
       memory_size: m, the number of curvature pairs kept. "full" keeps all since the start, in 2 n²
         numbers; "dense" H as a matrix that is scaled as it goes, in n², for long runs of up to some
-        thousands of variables (`Full` and `Dense` have a limit). None is full up to 100 variables,
+        thousands of variables (`Full` and `Dense` have a limit). None is full up to 200 variables,
         else 20 up to 10⁴ and 10 above; without a guard no memory is full by itself; with a policy
         for a dense H it is dense.
       first_step: the length of the first step, in the units of x; None leaves it to the policy. May
@@ -125,6 +125,7 @@ def scale_by_lbfgs_pi(
             )
         trees.check_same_structure(updates, params, names=("grads", "params"))
         trees.check_same_structure(state.prev_params, params, names=("state", "params"))
+        updates, params = jax.tree.map(jnp.asarray, (updates, params))
         state = state._replace(grad_norm=None)  # all else is read
         return step(updates, state, params, value)
 
@@ -132,10 +133,10 @@ def scale_by_lbfgs_pi(
 
 
 def default_memory(params: Params, *, guarded: bool) -> int | Full:
-    """Full up to 100 variables, a window of 20 pairs up to 10⁴ and of 10 above.
+    """Full up to 200 variables, a window of 20 pairs up to 10⁴ and of 10 above.
 
     More pairs help small problems, and cost large ones most (`docs/research/04-memory.md`,
-    `15-full.md`). Without a guard it is the paper's algorithm, which has a window.
+    `26-seconds.md`). Without a guard it is the paper's algorithm, which has a window.
 
     Raises:
       TypeError: for integer or complex parameters.
@@ -143,7 +144,7 @@ def default_memory(params: Params, *, guarded: bool) -> int | Full:
     trees.check_floating(params)
     params = trees.of_arrays(params)
     n = trees.size(params)
-    if guarded and 1 <= n <= 100 and linalg.can_be_raveled(params):
+    if guarded and 1 <= n <= 200 and linalg.can_be_raveled(params):
         return Full()
     return 20 if n <= 10_000 else 10
 

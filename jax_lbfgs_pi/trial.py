@@ -13,9 +13,9 @@ from jax_lbfgs_pi.trees import Params
 
 LEAST_COSINE = 1e-10
 """A pair with sᵀy at most this times ‖s‖‖y‖ tells nothing of the curvature, and is not stored."""
-LEAST_CURVATURE = 1e-14
+LEAST_CURVATURE = 1e-60
 """Nor is one with sᵀy/sᵀs at most this times the greatest yᵀy/sᵀy of all pairs so far: so H stays
-bounded, whatever the units."""
+bounded, whatever the units. From a steep wall down to a flat valley it may fall by 1e30."""
 
 
 class Measured(NamedTuple):

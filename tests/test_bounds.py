@@ -143,6 +143,17 @@ def test_trees_of_something_else():
                 move(params)
 
 
+def test_an_interval_that_is_made_under_jit():
+    found = jax.jit(lambda z: bounds.interval(0.0, 1.0).forward(z))(jnp.array(0.0))
+    np.testing.assert_allclose(found, 0.5)
+
+
+@pytest.mark.parametrize("box", [(0.0, np.inf), (-np.inf, 0.0), (-np.inf, np.inf)])
+def test_an_interval_without_an_end(box):
+    with pytest.raises(ValueError, match=r"take bounds\.above or bounds\.below"):
+        bounds.interval(*box)
+
+
 def test_starts_outside_and_empty_intervals():
     for bijection, x in (
         (bounds.positive(), [1.0, 0.0]),

@@ -122,3 +122,57 @@ def test_an_unroll_past_convergence_has_the_derivative_of_the_minimum(policy, me
 
     for mode in (jax.jacrev, jax.jacfwd):
         np.testing.assert_allclose(jax.jit(mode(last))(THETA), exact(THETA), rtol=1e-4, atol=1e-6)
+
+
+WEIGHTS = np.geomspace(1e6, 1e-6, 5)
+
+
+def of_units(n, theta, dtype=jnp.float64):
+    """Variables whose units differ by 1e6 either way, the minimum at θ; and each weight."""
+    weights = jnp.asarray(np.resize(WEIGHTS, n), dtype)
+
+    def loss(x):
+        return jnp.sum(weights * (0.5 * (x - theta) ** 2 + (x - theta) ** 4))
+
+    return lp.minimize(loss, jnp.zeros(n, dtype), tol=1e-10).params, weights
+
+
+@pytest.mark.parametrize("n", [5, 110], ids=["formed", "by products"])
+def test_variables_in_any_units(n):
+    """By conjugate gradients in the units as given, the small ones would have no derivative."""
+    theta = jnp.linspace(0.1, 0.2, n)
+    _, forward = jax.jvp(lambda t: of_units(n, t)[0], (theta,), (jnp.ones(n),))
+    np.testing.assert_allclose(forward, 1.0, rtol=1e-6)
+    backward = jax.grad(lambda t: jnp.sum(of_units(n, t)[1] * of_units(n, t)[0]))(theta)
+    np.testing.assert_allclose(backward, np.resize(WEIGHTS, n), rtol=1e-6)
+
+
+def test_a_direction_in_which_f_is_flat_stays():
+    """The classes of a softmax, shifted together, are the same: a Hessian of rank 2 of 3."""
+
+    def probabilities(theta):
+        def loss(x):
+            return -theta @ jax.nn.log_softmax(x)
+
+        return jax.nn.softmax(lp.minimize(loss, jnp.zeros(3), tol=1e-10).params)
+
+    theta = jnp.array([0.2, 0.3, 0.5])
+    jacobian = jax.jacrev(probabilities)(theta)
+    expected = np.eye(3) - np.asarray(theta)[:, None]  # of θ / Σθ, at Σθ = 1
+    np.testing.assert_allclose(jacobian, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("n", [2, 110], ids=["formed", "by products"])
+def test_parameters_of_two_dtypes(n):
+    start = {"a": jnp.zeros(n, jnp.bfloat16), "b": jnp.zeros(n, jnp.float32)}
+
+    def fit(theta):
+        def loss(p):
+            return jnp.sum((p["a"].astype(theta.dtype) - theta) ** 2 + (p["b"] - theta) ** 2)
+
+        return lp.minimize(loss, start).params
+
+    theta = jnp.float32(2.0)
+    for derivative in (jax.jacfwd(fit)(theta), jax.jacrev(fit)(theta)):
+        for leaf in jax.tree.leaves(derivative):
+            np.testing.assert_allclose(leaf.astype(jnp.float32), 1.0, rtol=1e-2)

@@ -99,6 +99,22 @@ def test_a_gradient_that_falls_through_the_whole_range_of_float32():
     np.testing.assert_allclose(low.params, high.params, atol=1e-2)
 
 
+WALLS = {
+    "a repulsion": (lambda x: x[0] ** -12.0 + x[0] + jnp.sum((x[1:] - 1.0) ** 2), 0.01),
+    "an exponential": (lambda x: jnp.exp(-60 * x[0]) + x[0] + jnp.sum((x[1:] - 1.0) ** 2), -1.0),
+}
+
+
+@pytest.mark.parametrize("memory", [20, "full", "dense"])
+@pytest.mark.parametrize("name", WALLS)
+def test_down_a_wall_into_a_valley_whose_curvature_is_nothing_beside_it(name, memory):
+    """By 1e26 and more: pairs from the valley are kept all the same, and f falls to the minimum."""
+    fun, start = WALLS[name]
+    result = lp.minimize(fun, jnp.array([start, 0.0, 0.0]), memory_size=memory, max_evals=120)
+    lowest = {"a repulsion": 12 ** (1 / 13), "an exponential": np.log(60) / 60}[name]
+    np.testing.assert_allclose(result.params, [lowest, 1.0, 1.0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("memory", [20, "full", "dense"])
 @pytest.mark.parametrize("distance", some_of([8.0, 11.0, 12.0], quick=(1,)))
 def test_from_a_plateau_into_a_well_in_float32(distance, memory):

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -89,7 +90,7 @@ def one(stopping, watch, point, max_iters, retreats):
     gtol=st.sampled_from([0.0, 1e-8, 0.5]),
     rel_gtol=MAYBE,
     ftol=MAYBE,
-    target=st.one_of(st.none(), st.floats(-5, 5)),
+    target=st.one_of(st.none(), st.floats(-5, 5, allow_subnormal=False)),
     patience=st.one_of(st.none(), st.integers(1, 9)),
     max_iters=st.integers(0, 24),
     max_evals=st.one_of(st.none(), st.integers(1, 24)),
@@ -279,6 +280,21 @@ def steps_of(**options):
     jax.effects_barrier()
     assert len(points) == int(result.num_evals)
     return points, result
+
+
+def test_no_limit_may_be_infinity():
+    """Of a step's length, where the gradient is 0 too; and of the patience."""
+    tx, x = lp.lbfgs_pi(max_step=jnp.inf), jnp.zeros(2)
+    state = tx.init(x)
+    for _ in range(5):
+        value, grads = jax.value_and_grad(lambda x: jnp.sum((x - 1.0) ** 2))(x)
+        updates, state = tx.update(grads, state, x, value=value)
+        x = optax.apply_updates(x, updates)
+    np.testing.assert_array_equal(x, 1.0)
+    for patience in (jnp.inf, 1e10, None):
+        stopping = lp.Stopping(gtol=0.0, patience=patience)
+        result = lp.minimize(lambda x: jnp.sum((x - 1.0) ** 2), x, tol=stopping, max_iters=70)
+        assert result.status == S.MAX_ITERS
 
 
 def test_lengths_of_steps_in_the_units_of_x():

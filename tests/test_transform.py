@@ -395,3 +395,11 @@ def test_memory_by_default_is_by_the_number_of_variables():
         params = {"a": jnp.zeros(n - 1), "b": 0.0}
         assert lp.scale_by_lbfgs_pi().init(params).history_grads.shape == (2, m)
         assert lp.scale_by_lbfgs_pi(memory_size=7).init(params).history_grads.shape == (2, 7)
+
+
+@pytest.mark.parametrize("policy", [None, "cosine", lambda p: 0.5])
+def test_parameters_that_are_python_numbers(policy):
+    tx = lp.lbfgs_pi(policy)
+    updates, _ = tx.update(2.0, tx.init(5.0), 5.0)
+    expected, _ = tx.update(jnp.array(2.0), tx.init(jnp.array(5.0)), jnp.array(5.0))
+    np.testing.assert_array_equal(updates, expected)

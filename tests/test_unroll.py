@@ -190,3 +190,28 @@ def test_gradients_of_an_unroll_have_no_nan_inside():
     with jax.debug_nans(True):
         grads = jax.grad(loss)(policy.params)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
+@pytest.mark.parametrize(
+    ("policy", "memory"),
+    some_of([("rule", 3), (None, "full"), (lambda p: 0.3, 3), (None, 3)], quick=(0,)),
+)
+def test_second_derivatives_in_any_two_modes(policy, memory, long, monkeypatch):
+    """Of the end by a parameter of the objective: against differences of the first derivative."""
+    if long:  # the forms for long vectors
+        monkeypatch.setattr("jax_lbfgs_pi.linalg.products.LONG", 1)
+        monkeypatch.setattr("jax_lbfgs_pi.linalg.writes.LONG", 1)
+
+    def end(theta):
+        def fun(x):
+            return jnp.sum(jnp.cosh(x - theta)) + theta * x[0] ** 2
+
+        tx = lp.lbfgs_pi(policy, memory_size=memory)
+        start = lp.init_inner(tx, fun, jnp.array([0.2, 2.0]))
+        return lp.unroll(tx, fun, start, 3, freeze_grads=False)[0].value
+
+    first = jax.jit(jax.grad(end))
+    expected = (first(1.3 + 1e-5) - first(1.3 - 1e-5)) / 2e-5
+    for outer, inner in itertools.product((jax.jacfwd, jax.jacrev), repeat=2):
+        np.testing.assert_allclose(jax.jit(outer(inner(end)))(1.3), expected, rtol=1e-6)

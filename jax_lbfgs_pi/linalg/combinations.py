@@ -47,20 +47,20 @@ _combination = jax.custom_batching.custom_vmap(_row_by_row)
 @_combination.def_vmap
 def _combination_vmap(axis_size: int, in_batched: list, *args: Any) -> tuple[Array, bool]:
     axes = jax.tree.map(lambda batched: 0 if batched else None, tuple(in_batched))
-    # Under derivatives of derivatives none of them may have an axis.
     return jax.vmap(_in_a_batch, axes, axis_size=axis_size)(*args), True
 
 
 @weighted_sum.defjvp
 def _weighted_sum_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    # The derivative in matrix form, so that its transpose is m products at once, not one by one.
+    # The derivative in matrix form, so that its transpose is m products at once, not one by
+    # one; and neither with a rule for batches, as JAX then has no second derivative of a scan.
     scale, base, *terms = primals
     d_scale, d_base, *d_terms = tangents
     dtype = scale.dtype
     tangent = d_scale * base.astype(dtype) + scale * d_base.astype(dtype)
     for (c, stack), (d_c, d_stack) in zip(terms, d_terms, strict=True):
         tangent += _mix(d_c, stack.astype(dtype)) + _mix(c, d_stack.astype(dtype))
-    return weighted_sum(*primals), tangent
+    return _in_a_batch(*primals), tangent
 
 
 def _mix(coefficients: Array, stack: Array) -> Array:

@@ -108,8 +108,9 @@ def _pairs_in_one_pass(a: list[Array], b: list[Array]) -> Float[Array, " k"]:
 
 @_pairs_in_one_pass.defjvp
 def _pairs_in_one_pass_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    # One by one here too, as JAX cannot differentiate the other form a second time.
     (a, b), (da, db) = primals, tangents
-    return _pairs_in_one_pass(a, b), _pairs_one_by_one(a, db) + _pairs_one_by_one(da, b)
+    return _pairs_one_by_one(a, b), _pairs_one_by_one(a, db) + _pairs_one_by_one(da, b)
 
 
 def _rows_by_stack(v: Array, *stacks: Array) -> Float[Array, "k m"]:
@@ -123,10 +124,10 @@ def _rows_in_one_pass(v: Array, *stacks: Array) -> Float[Array, "k m"]:
 
 @_rows_in_one_pass.defjvp
 def _rows_in_one_pass_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    # In matrix form, so that the transpose is a combination, and not one row after the other.
+    # In matrix form, so that the transpose is a combination, and not one row after the other; and
+    # as JAX cannot differentiate the other form a second time.
     (v, *stacks), (dv, *d_stacks) = primals, tangents
-    tangent = _rows_by_stack(v, *d_stacks) + _rows_by_stack(dv, *stacks)
-    return _rows_in_one_pass(v, *stacks), tangent
+    return _rows_by_stack(v, *stacks), _rows_by_stack(v, *d_stacks) + _rows_by_stack(dv, *stacks)
 
 
 def _in_one_pass(arrays: list[Array]) -> Float[Array, " k"]:

@@ -69,9 +69,10 @@ def _write_long_difference(*args: Array) -> Array:
 
 @_write_long_difference.defjvp
 def _write_long_difference_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    # Both without a rule for batches, as JAX then has no second derivative of a scan.
     d_stack, d_a, d_b, *_ = tangents
     tangent = _write_or_rewrite(d_stack, d_a, d_b, *primals[3:])
-    return _write_long_difference(*primals), tangent
+    return _write_or_rewrite(*primals), tangent
 
 
 @jax.custom_batching.custom_vmap
