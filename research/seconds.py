@@ -29,9 +29,13 @@ TURNS, REPEATS = 200, 7
 
 
 def resized(name: str, n: int) -> Family | None:
-    """A development formula at n variables, by repeating its start; None where it has data."""
+    """A development formula at n variables, by repeating its start; None where that is none."""
     problem = get_problem(name)
     if problem.data is not None or not isinstance(problem.x0, np.ndarray) or problem.x0.ndim != 1:
+        return None
+    try:
+        jax.eval_shape(lambda x: problem.loss(x, None), np.zeros(n))
+    except TypeError:  # a lattice asks for a square
         return None
 
     def draw(rng: np.random.Generator) -> Any:
@@ -53,6 +57,19 @@ def curves_of(family: Family, memory_size: Any, x0: Any, data: Any) -> np.ndarra
     return np.asarray(jax.jit(jax.vmap(one))(x0, data))
 
 
+def alternating(solvers: list[Callable[..., Any]], args: tuple, repeats: int) -> np.ndarray:
+    """Seconds of each, the medians of calls in turns; compiled before."""
+    for solve in solvers:
+        jax.block_until_ready(solve(*args))
+    seconds = np.zeros((repeats, len(solvers)))
+    for i in range(repeats):
+        for k, solve in enumerate(solvers):
+            start = time.perf_counter()
+            jax.block_until_ready(solve(*args))
+            seconds[i, k] = time.perf_counter() - start
+    return np.median(seconds, 0)
+
+
 def turn_seconds(family: Family, x0: Any, data: Any) -> list[float]:
     """Seconds of a turn of `minimize`, its evaluation included, with each memory; in turns."""
     never = lp.Stopping(gtol=0.0, patience=None)
@@ -68,13 +85,30 @@ def turn_seconds(family: Family, x0: Any, data: Any) -> list[float]:
 
     solvers = [compiled(m) for m in MEMORIES]
     counts = [int(solve(x0, data)) for solve in solvers]
-    seconds = np.zeros((REPEATS, len(solvers)))
-    for i in range(REPEATS):
-        for k, solve in enumerate(solvers):
-            start = time.perf_counter()
-            jax.block_until_ready(solve(x0, data))
-            seconds[i, k] = (time.perf_counter() - start) / counts[k]
-    return list(np.median(seconds, 0))
+    return list(alternating(solvers, (x0, data), REPEATS) / counts)
+
+
+def batch_turns(n: int, num_problems: int = 256, turns: int = 100) -> list[float]:
+    """Milliseconds of a turn of Rosenbrock functions in one `vmap`, with each memory."""
+    never = lp.Stopping(gtol=0.0, patience=None)
+    x0 = np.random.default_rng(0).normal(size=(num_problems, n))
+
+    def rosenbrock(x: Any) -> jax.Array:
+        return jax.numpy.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    def solver(memory_size: Any) -> Callable[[Any], Any]:
+        return jax.jit(
+            jax.vmap(
+                lambda x: (
+                    lp.minimize(
+                        rosenbrock, x, memory_size=memory_size, max_iters=turns, tol=never
+                    ).value
+                )
+            )
+        )
+
+    solvers = [solver(m) for m in MEMORIES]
+    return [1e3 * s / (turns + 1) for s in alternating(solvers, (x0,), 3)]
 
 
 def main() -> None:
@@ -116,6 +150,8 @@ def main() -> None:
             f"{family.name:32s} {shares}  {counts}  {micros}  {2 ** rows[-1][-1]:5.2f}", flush=True
         )
     print(f"{'all':32s}", *(f"{2**r:5.2f}" for r in np.mean(rows, 0)))
+    for n in (100, 150, 200):
+        print(f"ms a turn of 256 of {n}:", *(f"{t:.1f}" for t in batch_turns(n)))
 
 
 if __name__ == "__main__":
