@@ -4,9 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array
 
@@ -33,9 +33,9 @@ def differentiable(
     At a minimum x of f(·, θ) the gradient is 0, so `H dx = -(∂²f/∂x∂θ) dθ`. Up to 100 variables H
     is formed, by n Hessian-vector products, and inverted where it is not 0; beyond, the system is
     solved by conjugate gradients, which ask for a positive definite H. Forward and reverse mode,
-    and higher derivatives. What is no function of x alone (the trajectory, the
-    gradient norm) has the derivative 0, and so has everything with respect to x0 and to the
-    options: the minimum does not depend on them.
+    and higher derivatives. What is no function of x alone (the trajectory, the gradient norm) has
+    the derivative 0, and so has everything with respect to x0 and to the options: the minimum does
+    not depend on them.
 
     Args:
       run: from an objective and a start to a result with fields `params`, `value` and `aux`.
@@ -97,10 +97,10 @@ def _minimum_jvp(
 
 def _solve_dense(product: Callable[[Params], Params], b: Params) -> Params:
     """By the matrix itself, scaled to a diagonal of 1 and -1, so whatever the units of x are."""
-    flat, unravel = jax.flatten_util.ravel_pytree(b)
+    flat, unravel = ravel_pytree(b)
 
     def column(unit: Array) -> Array:
-        return jax.flatten_util.ravel_pytree(product(unravel(unit)))[0]
+        return ravel_pytree(product(unravel(unit)))[0]
 
     columns = jax.lax.map(column, jnp.eye(flat.size, dtype=flat.dtype))
     size = jnp.abs(jnp.diagonal(columns))
@@ -111,7 +111,8 @@ def _solve_dense(product: Callable[[Params], Params], b: Params) -> Params:
     least = jnp.finfo(flat.dtype).eps * jnp.max(jnp.abs(values))
     bends = jnp.abs(values) > least
     inverse = jnp.where(bends, 1.0 / jnp.where(bends, values, 1.0), 0.0)
-    return unravel(scale * (vectors @ (inverse * (vectors.T @ (scale * flat)))))
+    along = inverse * linalg.matvec(vectors.T, scale * flat)
+    return unravel(scale * linalg.matvec(vectors, along))
 
 
 def _solve_by_products(product: Callable[[Params], Params], b: Params) -> Params:

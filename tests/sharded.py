@@ -65,7 +65,7 @@ def iterates(kind):
     for name, init in (("eager", lambda tx: tx.init), ("jit", lambda tx: jax.jit(tx.init))):
         with within(mesh, kind):
             params, state, value = optimize(put(start("abcd"), mesh), init=init)
-            tx = lp.lbfgs_pi()
+            tx = lp.lbfgs_pi(memory_size=20)
             rows = init(tx)(put(start("abcd"), mesh))[0].history.s
         out[name] = {
             "params": gathered(params),
