@@ -6,7 +6,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array
 
@@ -97,10 +96,10 @@ def _minimum_jvp(
 
 def _solve_dense(product: Callable[[Params], Params], b: Params) -> Params:
     """By the matrix itself, scaled to a diagonal of 1 and -1, so whatever the units of x are."""
-    flat, unravel = ravel_pytree(b)
+    flat = linalg.ravel(b, trees.scalar_dtype(b))
 
     def column(unit: Array) -> Array:
-        return ravel_pytree(product(unravel(unit)))[0]
+        return linalg.ravel(product(linalg.unravel(unit, b)), flat.dtype)
 
     columns = jax.lax.map(column, jnp.eye(flat.size, dtype=flat.dtype))
     size = jnp.abs(jnp.diagonal(columns))
@@ -112,7 +111,7 @@ def _solve_dense(product: Callable[[Params], Params], b: Params) -> Params:
     bends = jnp.abs(values) > least
     inverse = jnp.where(bends, 1.0 / jnp.where(bends, values, 1.0), 0.0)
     along = inverse * linalg.matvec(vectors.T, scale * flat)
-    return unravel(scale * linalg.matvec(vectors, along))
+    return linalg.unravel(scale * linalg.matvec(vectors, along), b)
 
 
 def _solve_by_products(product: Callable[[Params], Params], b: Params) -> Params:

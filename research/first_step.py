@@ -19,8 +19,9 @@ import optax
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.suite import get_problem
 from jax_lbfgs_pi.training.population import best_values
-from research.lanes import development, evals_to, moved, num_variables, print_table, table
-from research.walled import FAMILIES, problems_of
+from research.drawn import Family, evaluations, kept, mean_ratio, problems_of
+from research.lanes import development, moved, num_variables, print_table, table
+from research.walled import FAMILIES
 
 NUM_EVALS = 150
 SHARES = (np.inf, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
@@ -49,16 +50,7 @@ def lanes(fun: Callable[[Any], jax.Array], x0: Any, num_evals: int, memory_size:
     return jax.vmap(one)(lengths(fun, x0))
 
 
-def kept(path: Path, make: Callable[[], jax.Array]) -> np.ndarray:
-    """Curves from a file, made where it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        np.save(path, np.asarray(make()))
-        jax.clear_caches()
-    return np.load(path)
-
-
-def of_family(family: Any) -> jax.Array:
+def of_family(family: Family) -> jax.Array:
     """Curves by problem, length and evaluation."""
 
     def one(x: Any, d: Any) -> jax.Array:
@@ -85,9 +77,7 @@ def main() -> None:
     print(f"{'':20s}", *(f"{label:>5s}" for label in LABELS))
     for family in FAMILIES:
         curves = kept(folder / f"{family.name}.npy", lambda f=family: of_family(f))
-        evals = np.stack([evals_to(c, c.min(), 1e-6) for c in curves])
-        capped = np.where(np.isfinite(evals), evals, 2.0 * NUM_EVALS)
-        ratios.append(np.log2(capped / capped[:, :1]).mean(0))
+        ratios.append(mean_ratio(evaluations(curves, 1e-6)))
         print(f"{family.name:20s}", *(f"{2**x:5.2f}" for x in ratios[-1]), flush=True)
     print(f"{'all':20s}", *(f"{2**x:5.3f}" for x in np.mean(ratios, 0)))
     results = {}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.walled import Family
+from research.drawn import Family
 
 
 def _completion(rng: np.random.Generator) -> Any:

@@ -3,7 +3,7 @@
 python -m research.seconds
 """
 
-import time
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ import jax
 
 jax.config.update("jax_enable_x64", True)
 
+import jax.numpy as jnp
 import numpy as np
 
 import jax_lbfgs_pi as lp
+from benchmarks import timing
 from jax_lbfgs_pi import trees
 from jax_lbfgs_pi.suite import get_problem
 from jax_lbfgs_pi.training.population import best_values
-from research.lanes import development, evals_to
+from research.drawn import Family, evaluations, kept, mean_ratio, problems_of
+from research.lanes import development
 from research.middling import FAMILIES
-from research.walled import Family, problems_of
 
 MEMORIES = (20, "full")
 SIZES = (150,)
@@ -57,58 +59,44 @@ def curves_of(family: Family, memory_size: Any, x0: Any, data: Any) -> np.ndarra
     return np.asarray(jax.jit(jax.vmap(one))(x0, data))
 
 
-def alternating(solvers: list[Callable[..., Any]], args: tuple, repeats: int) -> np.ndarray:
-    """Seconds of each, the medians of calls in turns; compiled before."""
-    for solve in solvers:
-        jax.block_until_ready(solve(*args))
-    seconds = np.zeros((repeats, len(solvers)))
-    for i in range(repeats):
-        for k, solve in enumerate(solvers):
-            start = time.perf_counter()
-            jax.block_until_ready(solve(*args))
-            seconds[i, k] = time.perf_counter() - start
-    return np.median(seconds, 0)
+NEVER = lp.Stopping(gtol=0.0, patience=None)
+
+
+def seconds_of(solver: Callable[[Any], Callable[..., Any]], args: tuple) -> list[float]:
+    """Seconds of a call with each memory."""
+    solvers = {str(m): functools.partial(solver(m), *args) for m in MEMORIES}
+    return list(timing.compare(solvers, budget=0.0, least=REPEATS).seconds.values())
 
 
 def turn_seconds(family: Family, x0: Any, data: Any) -> list[float]:
-    """Seconds of a turn of `minimize`, its evaluation included, with each memory; in turns."""
-    never = lp.Stopping(gtol=0.0, patience=None)
+    """Seconds of a turn of `minimize`, its evaluation included, with each memory."""
 
-    def compiled(memory_size: Any) -> Callable[[Any, Any], Any]:
-        return jax.jit(
-            lambda x, d: (
-                lp.minimize(
-                    family.loss, x, (d,), memory_size=memory_size, max_iters=TURNS, tol=never
-                ).num_evals
-            )
-        )
+    def solver(memory_size: Any) -> Callable[[Any, Any], Any]:
+        def solve(x: Any, d: Any) -> jax.Array:
+            options: dict[str, Any] = {"memory_size": memory_size, "max_iters": TURNS, "tol": NEVER}
+            return lp.minimize(family.loss, x, (d,), **options).num_evals
 
-    solvers = [compiled(m) for m in MEMORIES]
-    counts = [int(solve(x0, data)) for solve in solvers]
-    return list(alternating(solvers, (x0, data), REPEATS) / counts)
+        return jax.jit(solve)
+
+    counts = [int(solver(m)(x0, data)) for m in MEMORIES]
+    return [s / n for s, n in zip(seconds_of(solver, (x0, data)), counts, strict=True)]
 
 
-def batch_turns(n: int, num_problems: int = 256, turns: int = 100) -> list[float]:
+def batch_turns(n: int, num_problems: int = 256) -> list[float]:
     """Milliseconds of a turn of Rosenbrock functions in one `vmap`, with each memory."""
-    never = lp.Stopping(gtol=0.0, patience=None)
     x0 = np.random.default_rng(0).normal(size=(num_problems, n))
 
     def rosenbrock(x: Any) -> jax.Array:
-        return jax.numpy.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+        return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
 
     def solver(memory_size: Any) -> Callable[[Any], Any]:
-        return jax.jit(
-            jax.vmap(
-                lambda x: (
-                    lp.minimize(
-                        rosenbrock, x, memory_size=memory_size, max_iters=turns, tol=never
-                    ).value
-                )
-            )
-        )
+        def solve(x: Any) -> jax.Array:
+            options: dict[str, Any] = {"memory_size": memory_size, "max_iters": TURNS, "tol": NEVER}
+            return lp.minimize(rosenbrock, x, **options).value
 
-    solvers = [solver(m) for m in MEMORIES]
-    return [1e3 * s / (turns + 1) for s in alternating(solvers, (x0,), 3)]
+        return jax.jit(jax.vmap(solve))
+
+    return [1e3 * s / (TURNS + 1) for s in seconds_of(solver, (x0,))]
 
 
 def main() -> None:
@@ -120,7 +108,6 @@ def main() -> None:
             kinds.setdefault(name.rsplit("-", 1)[0], name)
     families += [resized(name, n) for name in kinds.values() for n in SIZES]
     folder = Path("runs/research/seconds")
-    folder.mkdir(parents=True, exist_ok=True)
     print("evaluations to 1e-3, 1e-6, 1e-9: all over 20; 20 pairs, all to 1e-6; µs a turn; seconds")
     rows = []
     for family in families:
@@ -128,23 +115,18 @@ def main() -> None:
             continue
         x0, data = problems_of(family, NUM_TASKS)
         first = jax.tree.map(lambda a: a[0], (x0, data))
-        path = folder / f"{family.name}.npy"
-        if not path.exists():
-            np.save(path, np.stack([curves_of(family, m, x0, data) for m in MEMORIES], 1))
-        turns = folder / f"{family.name}-turns.npy"
-        if not turns.exists():
-            np.save(turns, turn_seconds(family, *first))
-            jax.clear_caches()
-        curves, turn = np.load(path), np.load(turns)
-        ratios, medians = [], []
-        for tau in (1e-3, 1e-6, 1e-9):
-            evals = np.stack([evals_to(c, c.min(), tau) for c in curves])
-            capped = np.where(np.isfinite(evals), evals, 2.0 * NUM_EVALS)
-            ratios.append(np.log2(capped[:, 1] / capped[:, 0]).mean())
-            medians.append(np.median(capped, 0))
+        curves = kept(
+            folder / f"{family.name}.npy",
+            lambda f=family, x=x0, d=data: np.stack([curves_of(f, m, x, d) for m in MEMORIES], 1),
+        )
+        turn = kept(
+            folder / f"{family.name}-turns.npy", lambda f=family, a=first: turn_seconds(f, *a)
+        )
+        evals = [evaluations(curves, tau) for tau in (1e-3, 1e-6, 1e-9)]
+        ratios = [mean_ratio(e)[1] for e in evals]
         rows.append([*ratios, ratios[1] + np.log2(turn[1] / turn[0])])
         shares = " ".join(f"{2**r:5.2f}" for r in ratios)
-        counts = " ".join(f"{m:5.0f}" for m in medians[1])
+        counts = " ".join(f"{m:5.0f}" for m in np.median(evals[1], 0))
         micros = " ".join(f"{1e6 * t:6.0f}" for t in turn)
         print(
             f"{family.name:32s} {shares}  {counts}  {micros}  {2 ** rows[-1][-1]:5.2f}", flush=True

@@ -1,7 +1,6 @@
 """Families whose f is NaN or infinite beyond a wall: likelihoods and barriers in natural units."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,21 +8,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
-NUM_TASKS = 24
-
-
-class Family(NamedTuple):
-    """Problems that are drawn at random.
-
-    Attributes:
-      name: for the table.
-      draw: of a NumPy generator to `(x0, data)`.
-      loss: `(x, data) -> f`.
-    """
-
-    name: str
-    draw: Callable[[np.random.Generator], tuple[Any, Any]]
-    loss: Callable[[Any, Any], jax.Array]
+from research.drawn import Family
 
 
 def inside(good: Any, f: Any) -> jax.Array:
@@ -177,12 +162,3 @@ FAMILIES = (
     Family("barrier", _barrier, barrier),
     Family("entropy", _entropy, entropy),
 )
-
-
-def problems_of(family: Family, num_tasks: int = NUM_TASKS) -> tuple[Any, Any]:
-    """`(x0, data)` of its first problems, along a leading axis."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(
-        lambda *leaves: jnp.stack([jnp.asarray(x) for x in leaves]),
-        *(family.draw(rng) for _ in range(num_tasks)),
-    )

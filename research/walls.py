@@ -17,8 +17,9 @@ import numpy as np
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.acceptance import Guard
 from jax_lbfgs_pi.training.population import best_values
+from research.drawn import Family, evaluations, kept, mean_ratio, problems_of
 from research.lanes import development, evals_to, print_table, run, stack, table
-from research.walled import FAMILIES, Family, problems_of
+from research.walled import FAMILIES
 
 NUM_EVALS = 150
 FIRST, LATER = (1e-3, 1e-2, 0.03, 0.1, 0.25, 0.5), (0.1, 0.25, 0.5)
@@ -49,19 +50,13 @@ def main() -> None:
     pairs = list(itertools.product(FIRST, LATER))
     guards = list(itertools.starmap(guard_with, pairs))
     folder = Path("runs/research/walls")
-    folder.mkdir(parents=True, exist_ok=True)
     ratios = []
     for family in FAMILIES:
         path = folder / f"{family.name}.npy"
-        if not path.exists():
-            np.save(path, curves_of(family, guards, NUM_EVALS))
-            jax.clear_caches()
-        evals = np.stack([evals_to(c, c.min(), 1e-6) for c in np.load(path)])
-        solved = np.isfinite(evals)
-        capped = np.where(solved, evals, 2.0 * NUM_EVALS)
-        ratio = np.log2(capped / capped[:, :1]).mean(0)
+        evals = evaluations(kept(path, lambda f=family: curves_of(f, guards, NUM_EVALS)), 1e-6)
+        solved, medians = evals <= NUM_EVALS, np.median(evals, 0)
+        ratio = mean_ratio(evals)
         ratios.append(ratio)
-        medians = np.median(capped, 0)
         print(f"{family.name:20s} solved {solved.mean():.2f}  evals {medians[0]:.0f}", end="  ")
         print(" ".join(f"{2**x:.2f}" for x in ratio), flush=True)
     print(f"{'all':44s}", " ".join(f"{2**x:.3f}" for x in np.mean(ratios, 0)))

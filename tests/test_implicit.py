@@ -127,14 +127,14 @@ def test_an_unroll_past_convergence_has_the_derivative_of_the_minimum(policy, me
 WEIGHTS = np.geomspace(1e6, 1e-6, 5)
 
 
-def of_units(n, theta, dtype=jnp.float64):
+def of_units(n, theta):
     """Variables whose units differ by 1e6 either way, the minimum at θ; and each weight."""
-    weights = jnp.asarray(np.resize(WEIGHTS, n), dtype)
+    weights = jnp.asarray(np.resize(WEIGHTS, n))
 
     def loss(x):
         return jnp.sum(weights * (0.5 * (x - theta) ** 2 + (x - theta) ** 4))
 
-    return lp.minimize(loss, jnp.zeros(n, dtype), tol=1e-10).params, weights
+    return lp.minimize(loss, jnp.zeros(n), tol=1e-10).params, weights
 
 
 @pytest.mark.parametrize("n", [5, 110], ids=["formed", "by products"])
