@@ -100,7 +100,9 @@ def make_loop(
             num_evals=zero,
             status=zero,
             watch=begin_watch(f, norm),
-            trajectory=Trajectory(*(jnp.zeros(length, a.dtype) for a in (f, norm, norm, zero))),
+            trajectory=Trajectory(
+                *(jnp.zeros(length, a.dtype) for a in (f, norm, norm, zero, zero > 0))
+            ),
         )
         # All problems of a batch share the turn, and so do all shards.
         state = linalg.vary_over(linalg.varying_axes(params), scalars)._replace(turn=zero)
@@ -162,6 +164,7 @@ def make_loop(
             return past.at[k].set(jnp.where(runs, new, past[k]))
 
         t = jnp.where(moves, step_size_of(opt_state), 0.0)
+        seen = (value, grad_norm, t, num_evals, accepted)
         moved = optax.apply_updates(state.params, updates)
         return LoopState(
             params=trees.where(moves, moved, state.params),
@@ -172,7 +175,7 @@ def make_loop(
             num_evals=num_evals,
             status=status,
             watch=watch,
-            trajectory=Trajectory(*map(record, state.trajectory, (value, grad_norm, t, num_evals))),
+            trajectory=Trajectory(*map(record, state.trajectory, seen)),
         )
 
     return Loop(init, running, body)

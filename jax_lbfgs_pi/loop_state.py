@@ -18,12 +18,15 @@ class Trajectory(NamedTuple):
       step_size: t of the step that leaves x_k, or if x_k was rejected, of the next trial from the
         last accepted point; 0 where the run ends, NaN for optimizers that report none.
       num_evals: evaluations of f made until f(x_k) and its gradient were known.
+      accepted: whether the optimizer went on from x_k; if not, x_k was a trial that it went back
+        from, and its f may be far above those around it.
     """
 
     value: Float[Array, " k"]
     grad_norm: Float[Array, " k"]
     step_size: Float[Array, " k"]
     num_evals: Int[Array, " k"]
+    accepted: Bool[Array, " k"]
 
 
 class Best(NamedTuple):

@@ -83,6 +83,9 @@ def as_stopping(tol: Any, params: Params) -> Stopping:
       TypeError: if `tol` is none of these.
       ValueError: if a test's number is negative or NaN, or its norm unknown.
     """
+    if isinstance(tol, (dict, str, type)):
+        example = "Stopping(gtol=1e-6, norm='max')"
+        raise TypeError(f"tol must be a number, or tests by name as {example}, but got {tol!r}.")
     stopping = tol if isinstance(tol, Stopping) else Stopping(gtol=tol)
     if stopping.norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, but got {stopping.norm!r}.")

@@ -254,7 +254,7 @@ def test_stopping_numbers_can_be_mapped_over_and_traced():
         ("1e-3", TypeError, "tol must be a number"),
         (jnp.zeros(2), TypeError, "tol must be a number"),
         (lp.Stopping, TypeError, "tol must be a number"),
-        ({"gtol": 1e-3}, TypeError, "tol must be a number"),
+        ({"gtol": 1e-3}, TypeError, "tol must be a number, or tests by name as Stopping"),
         (lp.Stopping(target=float("nan")), ValueError, "target must be a number, but got nan"),
         (lp.Stopping(ftol=-1.0), ValueError, "ftol must be at least 0"),
         (lp.Stopping(patience=-1), ValueError, "patience must be at least 0"),
@@ -323,13 +323,28 @@ def test_lengths_of_steps_in_the_units_of_x():
 def test_a_callback_sees_what_the_trajectory_has_and_in_order():
     points, result = steps_of()
     k = len(points)
-    for name in ("value", "grad_norm", "num_evals"):
+    for name in ("value", "grad_norm", "num_evals", "accepted"):
         seen = np.array([getattr(p, name) for p in points])
         np.testing.assert_array_equal(seen, np.asarray(getattr(result.trajectory, name))[:k])
     np.testing.assert_array_equal([p.num_iters for p in points], np.arange(k))
     for p in points:
         f = oracles.rosenbrock(jnp.asarray(p.params))
         np.testing.assert_allclose(f, p.value, rtol=1e-12, atol=1e-15)  # the minimum is 0
+
+
+def test_after_a_rejected_point_the_next_lies_on_the_way_back():
+    """And after an accepted one it does not: so `accepted` says what the optimizer did."""
+    points, result = steps_of(first_step=3.0)
+    accepted = np.asarray(result.trajectory.accepted)[: len(points)]
+    assert accepted[0] and accepted[-1] and not accepted.all()
+    last = points[0].params
+    for here, after, good in zip(points, points[1:], accepted, strict=False):
+        back, step = here.params - last, after.params - last
+        apart = np.linalg.norm(back) * np.linalg.norm(step)
+        on_the_way = bool(back.any()) and np.dot(back, step) > (1 - 1e-12) * apart
+        assert on_the_way == (not good)
+        assert good or np.linalg.norm(step) <= 0.5 * (1 + 1e-12) * np.linalg.norm(back)
+        last = here.params if good else last
 
 
 def test_a_callback_ends_the_run_with_the_best_point_kept():
