@@ -103,8 +103,8 @@ def minimize(
       A `MinimizeResult`.
 
     Raises:
-      TypeError: if `x0` has leaves that are not real floating-point, `args` is no tuple, `fun`
-        returns no scalar, or an option has the wrong type.
+      TypeError: if `x0` has leaves that are not real floating-point, `args` is no tuple, `fun` is
+        no function or returns no scalar, or an option has the wrong type.
       ValueError: for a negative number among the options, or what `lbfgs_pi` refuses.
 
     Examples:
@@ -118,6 +118,10 @@ def minimize(
     max_evals = None if max_evals is None else trees.as_count("max_evals", max_evals, least=1)
     if not isinstance(args, (tuple, list)):
         raise TypeError(f"args must be a tuple, such as (data,), but got a {type(args).__name__}.")
+    if not callable(fun):
+        raise TypeError(f"fun must be a function of the parameters, but got {fun!r}.")
+    if x0 is None:
+        raise TypeError("x0 must be a pytree of arrays, where the run begins, but got None.")
     if not (callback is None or callable(callback)):
         raise TypeError(f"callback must be a function of a Progress, but got {callback!r}.")
     trees.check_floating(x0)

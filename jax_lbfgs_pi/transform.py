@@ -25,6 +25,9 @@ MemorySize = SupportsIndex | str | Dense | Full | None
 or None for a number by n."""
 
 
+MOST_PAIRS = 1000
+"""Of a window: their m × m products take O(m²) a step, and a compiler longer still."""
+
 WORDS: dict[str, type[Dense | Full]] = {"dense": Dense, "full": Full}
 
 
@@ -67,10 +70,10 @@ def scale_by_lbfgs_pi(
       never needs `value`.
 
     Raises:
-      ValueError: for `memory_size < 1`, a length that is not positive, an unknown policy, or one
-        for a dense H without it, a `guard` that cannot work; from `init` for a dense H above its
-        limit; from `update` if `params` is None, `value` is no scalar, or gradients and parameters
-        differ in structure or shape.
+      ValueError: for a `memory_size` that is no number from 1 to 1000, a length that is not
+        positive, an unknown policy, or one for a dense H without it, a `guard` that cannot work;
+        from `init` for a dense H above its limit; from `update` if `params` is None, `value` is no
+        scalar, or gradients and parameters differ in structure or shape.
       TypeError: for a `guard` or a length that is none; from `init`, for integer or complex
         parameters.
     """
@@ -163,7 +166,13 @@ def _as_memory_size(memory_size: MemorySize) -> int | Dense | Full | None:
                 f'memory_size must be a number, "full" or "dense", but got {memory_size!r}.'
             )
         return WORDS[memory_size]()
-    return trees.as_count("memory_size", memory_size, least=1)
+    num_pairs = trees.as_count("memory_size", memory_size, least=1)
+    if num_pairs > MOST_PAIRS:
+        raise ValueError(
+            f"memory_size must be at most {MOST_PAIRS} pairs, but got {num_pairs}: "
+            f'for all pairs of a run take "full".'
+        )
+    return num_pairs
 
 
 def lbfgs_pi(

@@ -7,7 +7,7 @@ import jax
 import optax
 from jaxtyping import Array, Float
 
-from jax_lbfgs_pi import linalg
+from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.trees import Params
 
 Objective = Callable[[Params], Float[Array, ""]]
@@ -113,7 +113,16 @@ def unroll(
 
     Returns:
       The state after the last step, and the trajectory.
+
+    Raises:
+      TypeError: if `state` is no `InnerState`.
+      ValueError: if `num_steps` is no integer of at least 0.
     """
+    num_steps = trees.as_count("num_steps", num_steps, least=0)
+    if not isinstance(state, InnerState):
+        raise TypeError(
+            f"unroll goes on from init_inner(tx, fun, params), but got a {type(state).__name__}."
+        )
     tx = optax.with_extra_args_support(tx)
     evaluate = (frozen_value_and_grad if freeze_grads else jax.value_and_grad)(fun)
 

@@ -177,7 +177,7 @@ def test_a_training_begins_with_a_policy_if_it_is_given_one(tmp_path):
 
 
 def test_bad_settings():
-    with pytest.raises(ValueError, match="generations must be positive, but got 0"):
+    with pytest.raises(ValueError, match="generations must be an integer of at least 1, but got 0"):
         EvolutionConfig(generations=0)
     with pytest.raises(ValueError, match="memory_sizes must be positive"):
         EvolutionConfig(memory_sizes=(None, 0))

@@ -47,6 +47,11 @@ def test_tasks_that_are_chosen_keep_their_data_and_starts():
         jax.tree.map(np.testing.assert_array_equal, chosen[mine], tasks[index])
     jax.tree.map(np.testing.assert_array_equal, chosen.choose([1])[0], tasks[3])
     assert len(tasks.take(4)) == 4
+    for mask in (np.arange(25) == 3, np.array([0.7, 1.9])):
+        with pytest.raises(TypeError, match="indices of tasks must be integers"):
+            tasks.choose(mask)
+    with pytest.raises(TypeError, match="rows must be integers, but are of bool"):
+        lp.TaskSet(Bowl(), np.ones((2, 3)), rows=[True, False])
     with pytest.raises(ValueError, match="as many as its 25 tasks"):
         lp.TaskSet(Bowl(), np.ones((25, 3)), draws=[1, 2])
 
@@ -124,10 +129,15 @@ def test_a_start_of_another_form_is_refused(start, message):
 
 
 def test_what_is_no_set_of_tasks_and_no_setting():
-    with pytest.raises(ValueError, match=r"generations must be an integer, but got 1\.5"):
-        lp.FineTuneConfig(generations=1.5)
-    with pytest.raises(TypeError, match="memory_size must be a number or None, but got 'dense'"):
-        lp.FineTuneConfig(memory_size="dense")
+    for name, value in [
+        ("generations", 1.5), ("generations", None), ("generations", True), ("memory_size", "full"),
+        ("patience", 0), ("seed", "a"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=f"{name} must be an integer of at least"):
+            lp.FineTuneConfig(**{name: value})
+    for value, error in [(None, TypeError), (float("inf"), ValueError), (float("nan"), ValueError)]:
+        with pytest.raises(error, match="sigma must be"):
+            lp.FineTuneConfig(sigma=value)
     tune = inspect.unwrap(lp.fine_tune)  # types are checked in the tests alone
     with pytest.raises(TypeError, match="tasks must be a TaskSet, but got a list"):
         tune([bowls()])
@@ -248,6 +258,7 @@ def test_what_is_no_task_set_is_said(module, name, message):
     [
         (["--epochs", "3"], "--task does not read --epochs"),
         (["--learn-limits"], "--task does not read --learn-limits"),
+        (["--preset", "paper"], "--task does not read --preset"),
         (["--dataset", "mnist"], "--task does not read --dataset"),
         (["--out", "few"], "at least 20 tasks, but there are 5"),
         (["--init-from", "cosine"], "a policy trained like this"),

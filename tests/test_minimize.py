@@ -146,6 +146,7 @@ def test_float32_reaches_a_small_gradient():
         ({"max_iters": -1}, "max_iters must be an integer of at least 0"),
         ({"tol": -1.0}, "tol must be at least 0"),
         ({"memory_size": 0}, "memory_size must be an integer of at least 1"),
+        ({"memory_size": 10**6}, 'at most 1000 pairs, but got 1000000: .* take "full"'),
     ],
 )
 def test_bad_options(options, message):
@@ -166,6 +167,12 @@ def test_options_of_another_type(options, message):
     minimize = inspect.unwrap(lp.minimize)  # types are checked in the tests alone
     with pytest.raises(TypeError, match=message):
         minimize(lambda x, *args: jnp.sum(x**2), jnp.ones(2), **options)
+    with pytest.raises(TypeError, match="fun must be a function of the parameters, but got None"):
+        minimize(None, jnp.ones(2))
+    with pytest.raises(TypeError, match="x0 must be a pytree of arrays"):
+        minimize(lambda x: jnp.sum(x**2), None)
+    with pytest.raises(TypeError, match=r"A policy is .*, a class"):
+        minimize(lambda x: jnp.sum(x**2), jnp.ones(2), policy=lp.Rule)
 
 
 def test_success_is_where_a_test_was_met():

@@ -1,3 +1,4 @@
+import inspect
 import json
 import re
 import struct
@@ -51,6 +52,16 @@ def test_round_trip_is_bit_exact(tmp_path, options):
         assert getattr(loaded.network, name) == value
     for seed in range(5):
         assert float(loaded(products_of(seed))) == float(policy(products_of(seed)))
+
+
+def test_a_folder_is_no_place_for_a_policy(tmp_path):
+    for path in (tmp_path, f"{tmp_path}/new/"):
+        with pytest.raises(IsADirectoryError, match="Name a file in the folder"):
+            lp.save_policy(lp.cosine_policy(), path)
+    assert not list(tmp_path.parent.glob("*.safetensors"))
+    for name in (None, 3):
+        with pytest.raises(TypeError, match="takes a name, such as 'general', or a path"):
+            inspect.unwrap(lp.load_policy)(name)
 
 
 def test_values_that_text_would_lose_survive(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import json
 import os
 import signal
@@ -335,9 +336,11 @@ def test_cvx_and_implicit_take_the_same_outer_steps_on_real_images(cvx):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_epochs": 0}, "num_epochs must be at least 1"),
-        ({"unroll_length": 0}, "unroll_length must be at least 1"),
-        ({"memory_size": 0}, "memory_size must be at least 1"),
+        ({"num_epochs": 0}, "num_epochs must be an integer of at least 1"),
+        ({"unroll_length": 0}, "unroll_length must be an integer of at least 1"),
+        ({"memory_size": 0}, "memory_size must be an integer of at least 1"),
+        ({"learning_rate": -1.0}, "learning_rate must be at least 0"),
+        ({"grad_tol": -1.0}, "grad_tol must be at least 0"),
         ({"clip_layer": "soft"}, "Unknown clip layer 'soft'"),
         ({"loss": "max"}, "Unknown loss 'max': choose one of sum, mean_log"),
         ({"optimizer": "sgd"}, "Unknown optimizer 'sgd': choose one of adadelta, adam"),
@@ -346,6 +349,21 @@ def test_cvx_and_implicit_take_the_same_outer_steps_on_real_images(cvx):
 def test_bad_settings(changes, message):
     with pytest.raises(ValueError, match=message):
         lp.get_preset("paper", **changes)
+
+
+def test_what_is_nothing_to_train_on_or_from():
+    train, config = inspect.unwrap(lp.meta_train), lp.get_preset("fast", num_epochs=1)
+    for arguments, message in [
+        (([small_tasks()],), "trains on a TaskSet, but got a list"),
+        ((small_tasks(), {"num_epochs": 1}), "config must be a MetaTrainConfig, but got a dict"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            train(*arguments)
+    for policy in ("paper-mnist", lp.load_policy("general")):
+        with pytest.raises(TypeError, match="goes on from a Policy of the paper's form"):
+            train(small_tasks(), config, policy=policy)
+    with pytest.raises(ValueError, match="checkpoint_every must be an integer of at least 1"):
+        train(small_tasks(), config, checkpoint_every=0)
 
 
 def test_unknown_preset():

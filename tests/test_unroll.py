@@ -1,3 +1,4 @@
+import inspect
 import itertools
 
 import jax
@@ -56,6 +57,17 @@ def test_unroll_equals_plain_loops(name):
     steps = np.linalg.norm(np.diff(xs, axis=0), axis=1)
     assert steps.min() > 0
     assert trajectory.step_size.shape == (20,)
+
+
+def test_what_unroll_cannot_go_on_from():
+    fun = lambda x: jnp.sum(x**2)  # noqa: E731
+    state = lp.init_inner(lp.lbfgs_pi(), fun, jnp.ones(2))
+    unroll = inspect.unwrap(lp.unroll)
+    for num_steps in (1.5, -1):
+        with pytest.raises(ValueError, match="num_steps must be an integer of at least 0"):
+            unroll(lp.lbfgs_pi(), fun, state, num_steps)
+    with pytest.raises(TypeError, match="goes on from init_inner"):
+        unroll(lp.lbfgs_pi(), fun, state.opt_state, 1)
 
 
 def test_two_unrolls_equal_one():

@@ -15,7 +15,7 @@ from rich.console import Console
 from jax_lbfgs_pi.tasks.base import TaskSet
 from jax_lbfgs_pi.versions import versions
 
-_DEFAULTS = {"dataset": "digits", "size": (1, 20), "learn_limits": False}
+_DEFAULTS = {"dataset": "digits", "size": (1, 20), "learn_limits": False, "preset": "fast"}
 
 
 def add_output_options(parser: argparse.ArgumentParser, default: str) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def train_paper(args: argparse.Namespace) -> dict[str, Any]:
     out = console(args)
     out.print(epoch_table(summary))
     out.print(f"Policy, card, log, figure and report.html: {args.out}", soft_wrap=True)
-    advice = f"lbfgs-pi race --dataset {args.dataset} --policy {summary['policy']}"
+    advice = (
+        f"lbfgs-pi race --dataset {args.dataset} --policy {shlex.quote(str(summary['policy']))}"
+    )
     out.print(f"Race it: {advice}", soft_wrap=True)
     for warning in _warnings(summary):  # also beside JSON, which has standard output for itself
         Console(stderr=True, soft_wrap=True).print(warning, markup=False, highlight=False)

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shlex
 from typing import Any
 
 from jax_lbfgs_pi.cli.common import (
@@ -16,7 +17,7 @@ from jax_lbfgs_pi.progress import make_bar
 
 NOT_READ = (
     "epochs", "clip_layer", "loss", "max_grad_norm", "tasks", "families", "learn_limits",
-    "dataset", "size", "data_dir",
+    "dataset", "size", "data_dir", "preset",
 )  # fmt: skip
 FIGURES = {
     "profile.png": (
@@ -104,7 +105,7 @@ def train_task(args: argparse.Namespace) -> dict[str, Any]:
     out.print(table)
     out.print(verdict.sentence, soft_wrap=True, highlight=False)
     out.print(f"Policy, card, figures and report.html: {args.out}", soft_wrap=True)
-    advice = f"--task {args.task} --policy {path} --split test --seed {args.seed}"
+    advice = f"--task {args.task} --policy {shlex.quote(str(path))} --split test --seed {args.seed}"
     out.print(f"Race it on those held out: lbfgs-pi race {advice}", soft_wrap=True)
     if verdict.helps:
         out.print(f'Use it: lp.minimize(f, x0, policy=lp.load_policy("{path}"))', soft_wrap=True)

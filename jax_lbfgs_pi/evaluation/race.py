@@ -65,10 +65,16 @@ def _in_chunks(
         clock.append(time.perf_counter() - began)
         evals.append(int(state.num_evals))
     length = int(state.num_iters) + 1
-    past = jax.device_get(state.trajectory)
-    trajectory = {name: np.asarray(leaf)[:length] for name, leaf in past._asdict().items()}
-    seconds = np.asarray(np.interp(trajectory["num_evals"], evals, clock))
-    return state, Run(**trajectory, seconds=seconds, status=int(state.status))
+    past = jax.tree.map(lambda leaf: np.asarray(leaf)[:length], jax.device_get(state.trajectory))
+    run = Run(
+        value=past.value,
+        grad_norm=past.grad_norm,
+        step_size=past.step_size,
+        num_evals=past.num_evals,
+        seconds=np.asarray(np.interp(past.num_evals, evals, clock)),
+        status=int(state.status),
+    )
+    return state, run
 
 
 def _compile(tasks: TaskSet, competitor: Competitor, max_iters: int, tol: float) -> Runner:

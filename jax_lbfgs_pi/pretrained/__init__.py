@@ -55,9 +55,14 @@ def load_policy(name: str | os.PathLike[str]) -> Saved:
       The policy, in the default float dtype (float64 if x64 is enabled).
 
     Raises:
+      TypeError: if `name` is no name.
       ValueError: if `name` is neither a shipped policy nor an existing file.
       PolicyFileError: if the file is truncated, altered, or not a policy.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(
+            f"load_policy takes a name, such as 'general', or a path, but got {name!r}."
+        )
     if name in _HAND_SET:
         return _HAND_SET[str(name)]()
     shipped = _folder() / f"{name}{SUFFIX}"
@@ -118,11 +123,12 @@ def as_policy(policy: AnyPolicy) -> StepPolicy:
         policy = DEFAULT
     if isinstance(policy, str | os.PathLike):
         policy = load_policy(policy)
-    if isinstance(policy, StepPolicy):
+    if isinstance(policy, StepPolicy) and not isinstance(policy, type):
         return policy
-    if callable(policy):
+    if callable(policy) and not isinstance(policy, type):
         return FromProducts(policy)
+    kind = "class" if isinstance(policy, type) else type(policy).__name__
     raise TypeError(
         f"A policy is a StepPolicy, a function of InnerProducts, the name of a shipped one, or "
-        f"None, but got a {type(policy).__name__}."
+        f"None, but got {policy!r}, a {kind}."
     )

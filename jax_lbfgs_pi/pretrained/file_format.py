@@ -96,6 +96,7 @@ def save_policy(policy: Saved, path: str | os.PathLike[str]) -> Path:
 
     Raises:
       TypeError: if `policy` is none that has a file format.
+      IsADirectoryError: if `path` is a folder, or ends as one does.
     """
     if not isinstance(policy, Saved):
         raise TypeError(
@@ -106,6 +107,8 @@ def save_policy(policy: Saved, path: str | os.PathLike[str]) -> Path:
     # One entry: safetensors writes several in no fixed order, and equal policies should be equal
     # files.
     metadata = {"policy": json.dumps(header, sort_keys=True)}
+    if os.fspath(path).endswith(("/", os.sep)) or Path(path).is_dir():
+        raise IsADirectoryError(f"Name a file in the folder {os.fspath(path)!r} for the policy.")
     path = Path(path)
     if path.suffix != SUFFIX:
         path = path.with_name(path.name + SUFFIX)

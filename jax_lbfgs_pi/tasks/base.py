@@ -42,6 +42,13 @@ def _identity(data: Any) -> Any:
     return data
 
 
+def _integers(name: str, values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.size and not np.issubdtype(array.dtype, np.integer):
+        raise TypeError(f"The {name} must be integers, but are of {array.dtype}.")
+    return array.astype(int)
+
+
 @dataclasses.dataclass(frozen=True)
 class TaskSet:
     """Tasks of one shape, which one compiled function serves: they differ in data and in x0.
@@ -79,13 +86,13 @@ class TaskSet:
                 f"of batches, but their shapes are {[np.shape(leaf) for leaf in leaves]}."
             )
         num_batches = lengths.pop()[0]
-        rows = np.arange(num_batches) if self.rows is None else np.asarray(self.rows, int)
+        rows = np.arange(num_batches) if self.rows is None else _integers("rows", self.rows)
         if rows.size == 0 or rows.min() < 0 or rows.max() >= num_batches:
             raise ValueError(
                 f"The rows of a TaskSet must be indices of its {num_batches} batches, at least one."
             )
         object.__setattr__(self, "rows", rows)
-        draws = np.arange(rows.size) if self.draws is None else np.asarray(self.draws, int)
+        draws = np.arange(rows.size) if self.draws is None else _integers("draws", self.draws)
         if draws.shape != rows.shape:
             raise ValueError(
                 f"The draws of a TaskSet must be as many as its {rows.size} tasks, but are "
@@ -116,8 +123,12 @@ class TaskSet:
         return self.choose(np.arange(min(num_tasks, len(self))))
 
     def choose(self, indices: Sequence[int] | np.ndarray) -> "TaskSet":
-        """Some of the tasks, with their own data and starting points."""
-        indices = np.asarray(indices, int)
+        """Some of the tasks, with their own data and starting points.
+
+        Raises:
+          TypeError: for what are no integers; of a mask take `np.flatnonzero(mask)`.
+        """
+        indices = _integers("indices of tasks", indices)
         rows, draws = np.asarray(self.rows)[indices], np.asarray(self.draws)[indices]
         return dataclasses.replace(self, rows=rows, draws=draws)
 

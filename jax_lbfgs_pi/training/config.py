@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import math
-import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax.numpy as jnp
@@ -12,23 +11,33 @@ import optax
 from jaxtyping import Array, Float
 
 from jax_lbfgs_pi.clip import get_clip_layer
-from jax_lbfgs_pi.trees import check_number
+from jax_lbfgs_pi.trees import as_count, check_number
 
 
-def check_positive(settings: Any, names: Iterable[str]) -> None:
-    """Raises unless these fields are numbers above 0, and integers where they count something.
+def check_numbers(settings: Any, *, may_be_zero: Collection[str] = ("seed",)) -> None:
+    """Raises unless the numeric fields of a dataclass are what their types say, and above 0.
+
+    None is for what is `int | None`; infinity for what is infinite by default.
+
+    Args:
+      settings: the dataclass.
+      may_be_zero: fields that may be 0 too.
 
     Raises:
       TypeError: for what is no number.
-      ValueError: for one that is not positive, or a fraction of what is counted.
+      ValueError: for one that is not positive or not finite, or a fraction of what is counted.
     """
-    fields = dataclasses.fields(settings)
-    counts = {field.name for field in fields if field.type in (int, int | None)}
-    for name in names:
-        value = getattr(settings, name)
-        check_number(name, value, sign="positive")
-        if name in counts and not isinstance(value, numbers.Integral):
-            raise ValueError(f"{name} must be an integer, but got {value!r}.")
+    for field in dataclasses.fields(settings):
+        name, value = field.name, getattr(settings, field.name)
+        least = 0 if name in may_be_zero else 1
+        if field.type is int or (field.type == int | None and value is not None):
+            as_count(name, value, least=least)
+        elif field.type is float:
+            if value is None or isinstance(value, bool):
+                raise TypeError(f"{name} must be a number, but got {value!r}.")
+            check_number(name, value, sign="not negative" if least == 0 else "positive")
+            if math.isinf(value) and field.default != math.inf:
+                raise ValueError(f"{name} must be finite, but got {value!r}.")
 
 
 def sum_of_values(values: Float[Array, " K"]) -> Float[Array, ""]:
@@ -101,11 +110,7 @@ class MetaTrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        counts = ("num_epochs", "unroll_length", "unrolls_per_start", "tasks_per_step")
-        for name in (*counts, "memory_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but got {getattr(self, name)}.")
-        check_positive(self, ("max_grad_norm", "divergence_factor"))
+        check_numbers(self, may_be_zero=("seed", "grad_tol", "learning_rate"))
         get_clip_layer(self.clip_layer)
         for name, known in (("loss", LOSSES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jax_lbfgs_pi.policy import General, Rule, init_general
 from jax_lbfgs_pi.tasks.base import TaskSet
-from jax_lbfgs_pi.training.config import check_positive
+from jax_lbfgs_pi.training.config import check_numbers
 from jax_lbfgs_pi.training.verdict import (
     SEARCH,
     Curves,
@@ -60,8 +60,7 @@ class FineTuneConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        given = (name for name, value in vars(self).items() if value is not None)
-        check_positive(self, (name for name in given if name != "seed"))
+        check_numbers(self)
 
 
 class Check(NamedTuple):

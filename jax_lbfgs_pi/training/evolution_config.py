@@ -5,7 +5,7 @@ from typing import Any
 
 from jax_lbfgs_pi.policy import OF_A_DENSE_H, OF_A_WINDOW
 from jax_lbfgs_pi.suite.families import DENSE_FAMILIES, FAMILIES, Family
-from jax_lbfgs_pi.training.config import check_positive
+from jax_lbfgs_pi.training.config import check_numbers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,7 @@ class EvolutionConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        names = {field.name for field in dataclasses.fields(self)}
-        check_positive(self, sorted(names - {"families", "seed", "memory_sizes"}))
+        check_numbers(self)
         sizes = self.memory_sizes
         if not (self.is_dense or (sizes and all(m is None or _is_count(m) for m in sizes))):
             raise ValueError(

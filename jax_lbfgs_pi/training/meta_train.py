@@ -16,6 +16,7 @@ from jax_lbfgs_pi.training.checkpoint import Checkpointer, Position, Snapshot
 from jax_lbfgs_pi.training.config import MetaTrainConfig
 from jax_lbfgs_pi.training.log import LogFile, MetaTrainLog, OnStep, OuterRecord, read_log
 from jax_lbfgs_pi.training.outer import OuterInfo, make_outer_step
+from jax_lbfgs_pi.trees import as_count
 from jax_lbfgs_pi.unroll import InnerState
 
 
@@ -52,10 +53,21 @@ def meta_train(
       The policy, its clip in deployed form, and the log.
 
     Raises:
-      ValueError: if `checkpoint_dir` holds a run with other settings or a damaged one, or another
-        process is at it.
+      TypeError: if `tasks`, `config` or `policy` is none.
+      ValueError: if `checkpoint_every` is no count, `checkpoint_dir` holds a run with other
+        settings or a damaged one, or another process is at it.
       ImportError: if the clip layer is `cvx` and the extra `cvx` is missing.
     """
+    if not isinstance(tasks, TaskSet):
+        raise TypeError(f"meta_train trains on a TaskSet, but got a {type(tasks).__name__}.")
+    if not isinstance(config, MetaTrainConfig | None):
+        raise TypeError(f"config must be a MetaTrainConfig, but got a {type(config).__name__}.")
+    if not isinstance(policy, Policy | None):
+        raise TypeError(
+            f"meta_train goes on from a Policy of the paper's form, but got a "
+            f"{type(policy).__name__}: `fine_tune` trains the default's."
+        )
+    checkpoint_every = as_count("checkpoint_every", checkpoint_every, least=1)
     with contextlib.ExitStack() as open_things:
         if checkpoint_dir is not None:
             open_things.enter_context(owned(checkpoint_dir))
