@@ -13,6 +13,8 @@ from jax_lbfgs_pi import linalg, trees
 from jax_lbfgs_pi.trees import Params
 
 NORMS = ("2", "max")
+MOST_LOST = 1e-3
+"""A guarded run converges where no more than this share of f's fall is lost again."""
 
 
 class Status(enum.IntEnum):
@@ -24,7 +26,8 @@ class Status(enum.IntEnum):
     Attributes:
       RUNNING: it has not.
       CONVERGED: the gradient norm met the test, at an accepted point with finite f: the one that is
-        returned.
+        returned. With a guard f must not be far above the least that was accepted there (by 1e-3
+        of its fall, and half of its digits), as it is on a plateau that a step led up to.
       MAX_ITERS: the iterations are used up.
       NON_FINITE: f or its gradient is not finite, and there is nothing to go back to.
       MAX_EVALS: the evaluations are used up.
@@ -142,6 +145,7 @@ class Watch(NamedTuple):
 
     Attributes:
       start_norm: the gradient norm at the start.
+      start_value: f there.
       prev_value: f at the last accepted point.
       least_value: f when it last fell.
       least_norm: the gradient norm when it last fell.
@@ -150,6 +154,7 @@ class Watch(NamedTuple):
     """
 
     start_norm: Float[Array, ""]
+    start_value: Float[Array, ""]
     prev_value: Float[Array, ""]
     least_value: Float[Array, ""]
     least_norm: Float[Array, ""]
@@ -160,7 +165,7 @@ class Watch(NamedTuple):
 def begin_watch(value: Any, grad_norm: Any) -> Watch:
     """A watch for f and gradient norms of these dtypes."""
     f, norm = jnp.zeros((), value.dtype), jnp.zeros((), grad_norm.dtype)
-    return Watch(norm, f, f, norm, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    return Watch(norm, f, f, f, norm, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
 
 def look(
@@ -199,12 +204,25 @@ def look(
     gtol = jnp.asarray(stopping.gtol, norm.dtype)
     if stopping.rel_gtol is not None:
         gtol = jnp.maximum(gtol, jnp.asarray(stopping.rel_gtol, norm.dtype) * watch.start_norm)
-    tests.append((accepted & (norm < gtol), Status.CONVERGED))
+    flat = accepted & (norm < gtol)
+    if limits.retreats:
+        flat &= ~_far_above(f, watch)
+    tests.append((flat, Status.CONVERGED))
 
     status = jnp.asarray(Status.RUNNING, jnp.int32)
     for test, name in tests:
         status = jnp.where(test, jnp.asarray(name, jnp.int32), status)
     return status, watch
+
+
+def _far_above(f: Array, watch: Watch) -> Bool[Array, ""]:
+    """Whether f is above the least so far by more than rounding and a share of what it fell by.
+
+    A run may leave a valley for a plateau, as f need not fall at each step; no minimum is there.
+    """
+    least = watch.least_value
+    rounding = float(jnp.finfo(f.dtype).eps) ** 0.5 * jnp.abs(least)
+    return f - least > rounding + MOST_LOST * (watch.start_value - least)
 
 
 def _update(watch: Watch, point: Point) -> Watch:
@@ -215,6 +233,7 @@ def _update(watch: Watch, point: Point) -> Watch:
     flatter = first | (accepted & (norm < 0.9 * watch.least_norm))
     return Watch(
         start_norm=jnp.where(first, norm, watch.start_norm),
+        start_value=jnp.where(first, f, watch.start_value),
         prev_value=jnp.where(first | accepted, f, watch.prev_value),
         least_value=jnp.where(lower, f, watch.least_value),
         least_norm=jnp.where(flatter, norm, watch.least_norm),

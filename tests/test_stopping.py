@@ -266,6 +266,50 @@ def test_what_is_no_tolerance(tol, error, message):
         lp.minimize(bowl, jnp.zeros(2), tol=tol)
 
 
+def neighbours(p, X, same):
+    """Minus the mean probability of a neighbour of the same class (Goldberger et al. 2004)."""
+    Z = X @ p.reshape(-1, 2)
+    D = jnp.sum((Z[:, None] - Z[None]) ** 2, -1) + jnp.where(jnp.eye(len(Z)) > 0, 1e30, 0.0)
+    return -jnp.mean(jnp.sum(same * jax.nn.softmax(-D, axis=1), axis=1))
+
+
+def test_no_run_converges_on_a_plateau_above_its_best_point():
+    """Far out this f is piecewise constant, and runs that go uphill for a step may end there."""
+    rng, y = np.random.default_rng(0), np.arange(90) % 3
+    X = rng.normal(size=(90, 8)) * np.array([3, 3, 1, 1, 1, 1, 2, 2])
+    X[:, 2:4] += np.stack([2.0 * y, 2.0 * (y == 1)], axis=1)
+    same = (y[:, None] == y) - np.eye(90)
+    starts = 0.1 * rng.normal(size=(40, 16))
+    solve = lambda x0: lp.minimize(lambda x: neighbours(x, X, same), x0, max_iters=150)  # noqa: E731
+    result = jax.jit(jax.vmap(solve))(starts)
+    past = result.trajectory
+    least = np.min(np.where(past.accepted, past.value, np.inf), axis=1)
+    fall = past.value[:, 0] - least
+    assert np.all(result.value - least <= 1e-3 * fall + 1e-7)
+    met = np.any(past.accepted & (past.grad_norm < 1.5e-8), axis=1)
+    ended = np.asarray(result.status) == S.CONVERGED
+    assert np.all(met[ended])
+    assert np.sum(ended) >= 20
+
+
+@pytest.mark.parametrize(
+    ("f", "retreats", "status"),
+    [
+        (2.0 + 0.999e-3 * 8.0, True, S.CONVERGED),
+        (2.0 + 1.001e-3 * 8.0, True, S.RUNNING),
+        (9.0, True, S.RUNNING),
+        (9.0, False, S.CONVERGED),
+    ],
+)
+def test_where_f_is_far_above_the_least_nothing_converges(f, retreats, status):
+    stopping, limits = as_stopping(1e-3, jnp.zeros(())), Limits(100, None, retreats)
+    watch = begin_watch(jnp.zeros(()), jnp.zeros(()))
+    for k, (value, norm) in enumerate([(10.0, 1.0), (2.0, 0.5), (f, 1e-9)]):
+        point = Point(jnp.asarray(value), jnp.asarray(norm), jnp.asarray(True), k, k + 1)
+        found, watch = look(stopping, limits, watch, jax.tree.map(jnp.asarray, point))
+        assert int(found) == (status if k == 2 else S.RUNNING)
+
+
 # --- lengths of steps, callbacks ------------------------------------------------------------------
 
 
