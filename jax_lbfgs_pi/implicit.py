@@ -36,6 +36,9 @@ def differentiable(
     the derivative 0, and so has everything with respect to x0 and to the options: the minimum does
     not depend on them.
 
+    Raises:
+      NotImplementedError: from a derivative within `jax.shard_map`.
+
     Args:
       run: from an objective and a start to a result with fields `params`, `value` and `aux`.
       fun: the objective, from parameters to a scalar, or to a pair with auxiliary output.
@@ -53,6 +56,11 @@ def differentiable(
 
     @solution.defjvp
     def solution_jvp(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+        if linalg.varying_axes((primals, tangents)):
+            raise NotImplementedError(
+                "A minimum has no derivatives within jax.shard_map: call minimize outside, on "
+                "sharded arrays; or with check_vma=False if each shard has a problem of its own."
+            )
         result = solution(*primals)
         (_, theta, _), (_, d_theta, _) = primals, tangents
         dx = _minimum_jvp(objective, has_aux, result.params, theta, d_theta)

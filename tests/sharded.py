@@ -203,6 +203,11 @@ def shard_map(kind):
         "by start": over_mesh(by_start, rows, rows)(starts),
         "scan": over_mesh(scan, rows, rows)(starts),
     }
+    derivative = jax.grad(lambda c: jax.numpy.sum(over_mesh(by_data, rows, rows)(c)))
+    try:
+        out["derivative"] = derivative(centres[:2])
+    except NotImplementedError:
+        out["derivative"] = jax.numpy.zeros(0)
     if checked:  # else `jax.grad` does not sum
         out["of all rows"] = over_mesh(of_all_rows, (rows, rows), whole)(A, b)
         out["own rows"] = over_mesh(own_rows, (rows, rows), whole)(A, b)

@@ -107,13 +107,18 @@ def test_meta_training_over_a_task_axis_equals_one_device():
 
 @pytest.mark.parametrize("kind", ["checked", pytest.param("unchecked", marks=pytest.mark.slow)])
 def test_within_shard_map(kind):
-    """A problem of its own in each shard, or one of all: with varying axes checked, and without."""
+    """A problem of its own in each shard, or one of all: with varying axes checked, and without.
+
+    Derivatives are refused where they are.
+    """
     found = run("shard_map", kind)
     centres = np.arange(1.0, 5.0)[:, None]
     np.testing.assert_allclose(found.pop("by data"), np.tile(centres[:2], 2), atol=1e-6)
     np.testing.assert_allclose(found.pop("mapped"), np.tile(centres, 2), atol=1e-6)
     np.testing.assert_allclose(found.pop("by start"), np.ones((2, 2)), atol=1e-6)
     np.testing.assert_allclose(found.pop("scan"), np.ones((2, 2)), atol=1e-6)
+    derivative = found.pop("derivative")  # of the sum of two variables, each at the centre
+    np.testing.assert_allclose(derivative, [] if kind == "checked" else [2.0, 2.0], atol=1e-6)
     assert len(found) == (2 if kind == "checked" else 0)
     solution = np.linalg.lstsq(*least_squares())[0]
     for x in found.values():
