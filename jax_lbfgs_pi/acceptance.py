@@ -1,7 +1,8 @@
 """Was the trial good, and if not, where on the line next? Scalars in, scalars out.
 
 A trial x + s is accepted if f there is below the greatest of the last accepted values by a share of
-the decrease that the slope predicted (Grippo, Lampariello & Lucidi 1986). Else the next trial lies
+the decrease that the slope predicted (Grippo, Lampariello & Lucidi 1986); f(x0) is none of them
+once another is known. Else the next trial lies
 on the same line: at the minimum of the cubic through both values and slopes, within limits (Moré &
 Thuente 1994). Without values the slopes alone decide.
 """
@@ -15,7 +16,8 @@ from jaxtyping import Array, Bool, Float, Int
 from jax_lbfgs_pi import linalg, trees
 
 WINDOW = 5
-"""So many accepted values are remembered; a trial is measured against the greatest of them."""
+"""So many accepted values are remembered; a trial is measured against the greatest of them. That of
+x0 counts until another is known: it is mostly so far up that any step would do beside it."""
 
 
 class Values(NamedTuple):
@@ -23,7 +25,8 @@ class Values(NamedTuple):
 
     Attributes:
       last: newest first, shape `(WINDOW,)`.
-      known: how many of them are known, an int32 scalar.
+      known: how many have been accepted since f was first told, x0 among them; an int32 scalar, at
+        most `WINDOW + 1`.
     """
 
     last: Float[Array, " w"]
@@ -141,16 +144,20 @@ def remember(values: Values, value: Float[Array, ""] | None, accepted: Bool[Arra
     if value is None:
         return Values(last, jnp.where(accepted, 0, known).astype(known.dtype))
     shifted = jnp.concatenate([jnp.asarray(value, last.dtype)[None], last[:-1]])
-    more = jnp.minimum(known + 1, WINDOW)
+    more = jnp.minimum(known + 1, WINDOW + 1)
     return Values(jnp.where(accepted, shifted, last), jnp.where(accepted, more, known))
+
+
+def counting(values: Values) -> Bool[Array, " w"]:
+    """Which of the values count beside the last: all that are known but that of x0."""
+    return jnp.arange(values.last.size, dtype=jnp.int32) < values.known - 1
 
 
 def _low_enough(
     decrease: Array, trial: Trial, value: Array, values: Values, smooth: Array
 ) -> Bool[Array, ""]:
     last = values.last[0]
-    told = jnp.arange(values.last.size, dtype=jnp.int32) < values.known
-    greatest = jnp.max(jnp.where(told, values.last, last))
+    greatest = jnp.max(jnp.where(counting(values), values.last, last))
     enough = value <= greatest + decrease * jnp.minimum(trial.start_slope, 0.0)
     # Near a minimum the last bits of f go up and down by rounding alone; there the slopes, which
     # are less affected, decide (Hager & Zhang 2005).

@@ -38,7 +38,8 @@ class ScaleByLBFGSPiState(NamedTuple):
       pair: `sᵀs`, `sᵀy` and `yᵀy` of the newest pair.
       steepest: the greatest `yᵀy / sᵀy` of all pairs so far, a scalar.
       last_ss: the squared length of the last accepted step that moved, a scalar.
-      trial_ss: the squared length of the trial's step, as it was proposed, a scalar.
+      trial_ss: the squared length of the trial's step, as it was proposed, a scalar; ‖x0‖² before
+        the first update.
       memory: the policy's own.
       step_size: t of the trial that the last update proposed, a scalar.
       grad_norm: ‖g_k‖ at the last update, a scalar.
@@ -98,7 +99,7 @@ def init_state(
         pair=Pair(zero(), zero(), zero()),
         steepest=zero(),
         last_ss=zero(),
-        trial_ss=zero(),
+        trial_ss=linalg.vdot(params, params).astype(dtype),
         memory=policy.init(dtype),
         step_size=zero(),
         grad_norm=zero(),

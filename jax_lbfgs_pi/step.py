@@ -130,6 +130,7 @@ def _observe(
         rejections=state.rejections,
         curvature=pair.curvature(),
         num_params=trees.size(new.params),
+        start_ss=jnp.where(state.count == 0, state.trial_ss, 0.0),
         **facts._asdict(),
     )
 

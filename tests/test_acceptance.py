@@ -17,8 +17,10 @@ EPS = float(np.finfo(float).eps)
 
 
 def values_of(*newest_first):
-    last = [*newest_first, *[0.0] * (WINDOW - len(newest_first))]
-    return Values(jnp.array(last), jnp.array(len(newest_first), jnp.int32))
+    """These were accepted after x0, whose f was 1e9."""
+    last = [*newest_first, 1e9, *[0.0] * WINDOW][:WINDOW]
+    known = len(newest_first) + 1 if newest_first else 0
+    return Values(jnp.array(last), jnp.array(known, jnp.int32))
 
 
 def verdict(
@@ -64,13 +66,29 @@ def test_f_may_rise_above_the_last_value_but_not_above_the_greatest_of_five():
     np.testing.assert_array_equal(moved.last, [4.5, 1.0, 2.0, 3.0, 5.0])
     kept = remember(values, jnp.asarray(9.0), jnp.asarray(False))
     np.testing.assert_array_equal(kept.last, values.last)
-    assert int(moved.known) == int(kept.known) == WINDOW
+    assert int(moved.known) == int(kept.known) == WINDOW + 1
+
+
+def test_f_at_the_start_counts_until_another_is_known():
+    """Accepted values as a plain list, x0's among them; how often a rise is accepted tells."""
+    rng, values, path, rises = np.random.default_rng(0), values_of(), [], []
+    for k in range(12):
+        f = 10.0 if k == 0 else float(rng.uniform(0.0, 9.0))
+        if k > 0:
+            greatest = max((path if k == 1 else path[1:])[-WINDOW:])
+            for value in (greatest - 1e-9, greatest + 1e-9):
+                assert verdict(value, -1e-12, 2.0, values)[0] == (value < greatest)
+            rises.append(greatest - path[-1])
+        path.append(f)
+        values = remember(values, jnp.asarray(f), jnp.asarray(True))
+    assert rises[:2] == [0.0, 0.0]
+    assert max(rises) > 1.0
 
 
 def test_a_value_that_is_not_told_makes_those_before_it_useless():
     values = remember(values_of(3.0, 4.0), None, jnp.asarray(True))
     assert int(values.known) == 0
-    assert int(remember(values_of(3.0, 4.0), None, jnp.asarray(False)).known) == 2
+    assert int(remember(values_of(3.0, 4.0), None, jnp.asarray(False)).known) == 3
     again = remember(values, jnp.asarray(7.0), jnp.asarray(True))
     assert (float(again.last[0]), int(again.known)) == (7.0, 1)
     # Only what is known counts: not the zeros, nor what was forgotten.

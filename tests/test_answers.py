@@ -312,6 +312,33 @@ def test_the_first_step_goes_to_where_a_parabola_is_zero():
         np.testing.assert_allclose(step(seen, products), expected, rtol=1e-9)
 
 
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("memory_size", [5, "full", "dense"])
+def test_the_first_step_begins_at_x0_as_if_that_were_a_step_from_0(memory_size, fresh):
+    """At most ten times as long; where f is rounding beside x0, of length 1, as where it is 0."""
+    rng, policy = np.random.default_rng(0), lp.Rule()
+    tx = lp.scale_by_lbfgs_pi(policy, memory_size=memory_size)
+    update = jax.jit(lambda g, x, f: tx.update(g, tx.init(x), x, value=f)[0])
+    later = jax.jit(lambda g, state, x, f: tx.update(g, state, x, value=f))
+    seen = set()
+    for far in (0.0, 1e-3, 0.05, 1.0, 1e3):
+        for f in (0.0, 1e-28, -1e-3, 1.0, 1e6):
+            x, g = (a / np.linalg.norm(a) for a in rng.normal(size=(2, 4)))
+            x, g = jnp.asarray(far * x), jnp.asarray(g)
+            length = 2 * abs(f)
+            if length <= np.finfo(float).eps * far or f == 0:
+                length = 1.0
+            expected = min(length, 10 * far) if far else length
+            seen.add((expected == 1.0, expected == 10 * far, length < 10 * far))
+            if fresh:
+                step = update(g, x, f)
+            else:  # a gradient that was not finite moved nothing
+                _, state = later(jnp.full(4, jnp.nan), tx.init(x), x, f)
+                step, _ = later(g, state, x, f)
+            np.testing.assert_allclose(step, expected * g, rtol=1e-9, atol=1e-40)
+    assert len(seen) >= 4
+
+
 @pytest.mark.parametrize("update", UPDATES)
 def test_a_dense_rule_is_that_of_its_description(update):
     rule = lp.Rule(update=update)

@@ -44,8 +44,10 @@ def plain(stopping, limits, points):
         stalled = stopping.patience is not None and evals - progress >= stopping.patience
         spent = limits.max_evals is not None and evals >= limits.max_evals
         over = stalled or spent or k == limits.max_iters
+        lost, half = f - least, eps**0.5 * abs(least)
+        high = limits.retreats and lost > half + 1e-3 * (points[0][0] - least)
         tests = (
-            (accepted and norm < gtol, S.CONVERGED),
+            (accepted and norm < gtol and not high, S.CONVERGED),
             (accepted and stopping.target is not None and f <= stopping.target, S.TARGET_REACHED),
             (accepted and same, S.SMALL_CHANGE),
             (not finite and (k == 0 or not limits.retreats), S.NON_FINITE),

@@ -119,6 +119,7 @@ class Observation(NamedTuple):
       num_params: n; an `int`.
       b: `sᵀBs / sᵀy` of the newest pair of a dense H, see `Facts`.
       h: `yᵀHy / sᵀy`, likewise.
+      start_ss: ‖x_0‖² before the first step, else 0.
     """
 
     count: Int[Array, ""]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -143,6 +144,7 @@ class Observation(NamedTuple):
     num_params: int
     b: Any = 0.0
     h: Any = 0.0
+    start_ss: Any = 0.0
 
     def short_scaling(self) -> Float[Array, ""]:
         """The newest pair's, or where there is none, what makes H g as long as the last step."""

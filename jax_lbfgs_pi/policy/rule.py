@@ -28,11 +28,12 @@ class RuleMemory(NamedTuple):
 class Rule:
     """Unit steps, longer where the last one fell short, never much longer than that one.
 
-    The first step minimizes a parabola through f and g whose minimum is 0: 2|f|/‖g‖² long along
-    -g. Later t is 1; where the slope hardly changed over the last step, `r = g_kᵀs / g_{k-1}ᵀs`
-    near 1, the secant's 1/(1 - r). γ lies between the short `sᵀy/yᵀy` and the long `sᵀs/sᵀy`, at
-    most `cap` times the short one: long steps that end well raise the cap, overshoot and rejected
-    trials lower it. All answers are free of the units of f and of x.
+    The first step minimizes a parabola through f and g whose minimum is 0: 2|f|/‖g‖² times -g; x0
+    counts as a step from 0, of which it is no longer than the limit of all steps. Later t is 1;
+    where the slope hardly changed over the last step, `r = g_kᵀs / g_{k-1}ᵀs` near 1, the secant's
+    1/(1 - r). γ lies between the short `sᵀy/yᵀy` and the long `sᵀs/sᵀy`, at most `cap` times the
+    short one: long steps that end well raise the cap, overshoot and rejected trials lower it. All
+    answers are free of the units of f and of x.
 
     Attributes:
       cap: the cap to begin with.
@@ -136,7 +137,7 @@ class Rule:
     def step_size(
         self, seen: Observation, products: InnerProducts, memory: RuleMemory
     ) -> tuple[Float[Array, ""], RuleMemory]:
-        """The first step's length, then 1 or more, and at most `growth` times the last step."""
+        """The first step's size, then 1 or more; all at most `growth` times as long as the last."""
         r = seen.slope_ratio()
         longest, growth, least = (
             jnp.asarray(x, r.dtype) for x in (self.longest, self.growth, self.least_slope_ratio)
@@ -145,17 +146,24 @@ class Rule:
         t = jnp.where(r > least, secant, 1.0)
         doubted = self.doubts(seen)
         t = jnp.where(doubted, jnp.minimum(t, for_the_same_fall(seen, products)), t)
-        limit = growth * linalg.root(seen.last_ss / linalg.divisor(products.dd))
         moved = linalg.positive(seen.last_ss)
-        t = jnp.where(moved, jnp.minimum(t, limit), first_step_size(seen, products))
+        t = jnp.where(moved, t, first_step_size(seen, products))
+        last_ss = jnp.where(moved, seen.last_ss, seen.start_ss)
+        limit = growth * linalg.root(last_ss / linalg.divisor(products.dd))
+        t = jnp.where(linalg.positive(last_ss), jnp.minimum(t, limit), t)
         return t.astype(products.dd.dtype), memory
 
 
 def first_step_size(seen: Observation, products: InnerProducts) -> Float[Array, ""]:
-    """2|f|/|gᵀd|, which reaches f = 0 if f is a parabola; length 1 where f is unknown or 0."""
+    """2|f|/|gᵀd|, which reaches f = 0 if f is a parabola; length 1 where f is unknown or 0.
+
+    f is 0 but for rounding where x0 would not notice such a step.
+    """
     slope = linalg.divisor(jnp.abs(products.dg))
     to_zero = 2.0 * jnp.abs(seen.value) / slope
-    usable = seen.has_value & linalg.positive(to_zero)
+    eps = float(jnp.finfo(products.dd.dtype).eps)
+    noticed = to_zero > eps * linalg.root(seen.start_ss / linalg.divisor(products.dd))
+    usable = seen.has_value & linalg.positive(to_zero) & noticed
     return jnp.where(usable, to_zero, 1.0 / jnp.sqrt(linalg.divisor(products.dd)))
 
 
