@@ -3,7 +3,7 @@
 Each solver runs until f is within a share of the reduction of the least f that any of them found,
 and what is timed is the whole run, in the form that its users run: one compiled program, or a
 compiled objective that Python asks. L-BFGS-π is called as it comes, and all others have as many
-pairs, 20 up to 10⁴ variables and 10 above; but up to 200 it keeps them all, which they cannot.
+pairs, 20 up to 10⁴ variables and 10 above; but up to 400 it keeps them all, which they cannot.
 SciPy and PyTorch run with one thread and with one for each core, and the faster counts.
 """
 

@@ -85,7 +85,7 @@ def minimize(
       args: what else `fun` is given, as `fun(x, *args)`.
       policy: as in `lbfgs_pi`; None is `general`, with a dense H `dense`.
       memory_size: m, the number of curvature pairs kept, or "full" or "dense", as in `lbfgs_pi`;
-        None is full up to 200 variables, else 20 up to 10⁴ and 10 above, and dense with a policy
+        None is full up to 400 variables, else 20 up to 10⁴ and 10 above, and dense with a policy
         for that.
       tol: stop where the 2-norm of the gradient is below this; or a `Stopping`, which has more
         tests. None is `Stopping()`, which suits the dtype.

@@ -25,6 +25,8 @@ MemorySize = SupportsIndex | str | Dense | Full | None
 or None for a number by n."""
 
 
+MOST_FULL = 400
+"""Up to so many variables all pairs are kept by default: a step of n² numbers takes 0.3 ms there."""
 MOST_PAIRS = 1000
 """Of a window: their m × m products take O(m²) a step, and a compiler longer still."""
 
@@ -57,7 +59,7 @@ def scale_by_lbfgs_pi(
         one), or the name of a shipped one; None is `general`, with a dense H `dense`.
       memory_size: m, the number of curvature pairs kept. "full" keeps all since the start, in 2 n²
         numbers; "dense" H as a matrix that is scaled as it goes, in n², for long runs of up to some
-        thousands of variables (`Full` and `Dense` have a limit). None is full up to 200 variables,
+        thousands of variables (`Full` and `Dense` have a limit). None is full up to 400 variables,
         else 20 up to 10⁴ and 10 above; without a guard no memory is full by itself; with a policy
         for a dense H it is dense.
       first_step: the length of the first step, in the units of x; None leaves it to the policy. May
@@ -136,7 +138,7 @@ def scale_by_lbfgs_pi(
 
 
 def default_memory(params: Params, *, guarded: bool) -> int | Full:
-    """Full up to 200 variables, a window of 20 pairs up to 10⁴ and of 10 above.
+    """Full up to 400 variables, a window of 20 pairs up to 10⁴ and of 10 above.
 
     More pairs help small problems, and cost large ones most (`docs/research/04-memory.md`,
     `26-seconds.md`). Without a guard it is the paper's algorithm, which has a window.
@@ -147,7 +149,7 @@ def default_memory(params: Params, *, guarded: bool) -> int | Full:
     trees.check_floating(params)
     params = trees.of_arrays(params)
     n = trees.size(params)
-    if guarded and 1 <= n <= 200 and linalg.can_be_raveled(params):
+    if guarded and 1 <= n <= MOST_FULL and linalg.can_be_raveled(params):
         return Full()
     return 20 if n <= 10_000 else 10
 

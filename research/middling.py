@@ -1,5 +1,6 @@
 """Families of 110 to 320 variables, which the suite has few of."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,8 +10,8 @@ import numpy as np
 from research.drawn import Family
 
 
-def _completion(rng: np.random.Generator) -> Any:
-    rows, columns, rank = 30, 25, 3
+def _completion(rng: np.random.Generator, rows: int = 30, columns: int = 25) -> Any:
+    rank = 3
     truth = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, columns))
     seen = (rng.uniform(size=truth.shape) < 0.5).astype(float)
     start = 0.3 * rng.normal(size=(rows + columns, rank))
@@ -18,7 +19,7 @@ def _completion(rng: np.random.Generator) -> Any:
 
 
 def completion(p: Any, d: Any) -> jax.Array:
-    """A matrix of rank 3 from half its entries; 165 variables."""
+    """A matrix of rank 3 from half its entries; 165 variables, or 390."""
     target, seen = d
     rows = len(target)
     return jnp.sum(seen * (p[:rows] @ p[rows:].T - target) ** 2) + 0.05 * jnp.sum(p**2)
@@ -131,17 +132,17 @@ def regression(p: Any, d: Any) -> jax.Array:
     return jnp.mean(jax.nn.softplus(-labels * (inputs @ p))) + 1e-3 * p @ p
 
 
-def _network(rng: np.random.Generator) -> Any:
+def _network(rng: np.random.Generator, width: int = 12) -> Any:
     inputs = rng.uniform(-1, 1, size=(200, 2))
     a, b = rng.uniform(1, 3, 2)
     targets = np.sin(a * inputs[:, 0]) * np.cos(b * inputs[:, 1])
-    shapes = ((2, 12), (12, 12), (12, 1))
+    shapes = ((2, width), (width, width), (width, 1))
     start = [(rng.normal(size=s) / np.sqrt(s[0]), np.zeros(s[1])) for s in shapes]
     return start, (inputs, targets)
 
 
 def network(p: Any, d: Any) -> jax.Array:
-    """A network of two hidden layers on a smooth function; 205 variables."""
+    """A network of two hidden layers on a smooth function; 205 variables, or 375."""
     inputs, targets = d
     (v, a), (w, b), (u, c) = p
     hidden = jnp.tanh(jnp.tanh(inputs @ v + a) @ w + b)
@@ -179,4 +180,8 @@ FAMILIES = (
     Family("regression", _regression, regression),
     Family("network", _network, network),
     Family("control", _control, control),
+)
+LARGER = (
+    Family("completion 390", partial(_completion, rows=70, columns=60), completion),
+    Family("network 375", partial(_network, width=17), network),
 )

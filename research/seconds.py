@@ -1,9 +1,12 @@
 """A window of 20 pairs or all of them above 100 variables, in evaluations and in seconds.
 
-python -m research.seconds
+python -m research.seconds [N]
+
+N makes the runs of the development formulas at N variables, and of families of some 400.
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,10 +25,10 @@ from jax_lbfgs_pi.suite import get_problem
 from jax_lbfgs_pi.training.population import best_values
 from research.drawn import Family, evaluations, kept, mean_ratio, problems_of
 from research.lanes import development
-from research.middling import FAMILIES
+from research.middling import FAMILIES, LARGER
 
 MEMORIES = (20, "full")
-SIZES = (150,)
+SIZE = 150
 NUM_EVALS, NUM_TASKS = 500, 6
 TURNS, REPEATS = 200, 7
 
@@ -101,12 +104,13 @@ def batch_turns(n: int, num_problems: int = 256) -> list[float]:
 
 def main() -> None:
     """Runs, and prints evaluations with all pairs over those with 20, then seconds."""
-    families: list[Family | None] = list(FAMILIES)
+    size = int(sys.argv[1]) if sys.argv[1:] else SIZE
+    families: list[Family | None] = list(LARGER if sys.argv[1:] else FAMILIES)
     kinds: dict[str, str] = {}
     for name in development(9, 1000):
         if "@" not in name and trees.size(get_problem(name).x0) >= 100:
             kinds.setdefault(name.rsplit("-", 1)[0], name)
-    families += [resized(name, n) for name in kinds.values() for n in SIZES]
+    families += [resized(name, size) for name in kinds.values()]
     folder = Path("runs/research/seconds")
     print("evaluations to 1e-3, 1e-6, 1e-9: all over 20; 20 pairs, all to 1e-6; µs a turn; seconds")
     rows = []
@@ -132,7 +136,7 @@ def main() -> None:
             f"{family.name:32s} {shares}  {counts}  {micros}  {2 ** rows[-1][-1]:5.2f}", flush=True
         )
     print(f"{'all':32s}", *(f"{2**r:5.2f}" for r in np.mean(rows, 0)))
-    for n in (100, 150, 200):
+    for n in (size,) if sys.argv[1:] else (100, 150, 200):
         print(f"ms a turn of 256 of {n}:", *(f"{t:.1f}" for t in batch_turns(n)))
 
 

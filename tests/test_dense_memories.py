@@ -18,12 +18,12 @@ first_full = pytest.mark.parametrize("memory", some_of(["dense", "full"], quick=
 
 
 def test_the_default_is_by_n():
-    """Full up to 200 variables with a guard, else a window of 20 or 10 pairs."""
+    """Full up to 400 variables with a guard, else a window of 20 or 10 pairs."""
 
     def pairs(state):
         return 0 if state.history_grads is None else state.history_grads.shape[1]
 
-    for n, expected in ((1, 0), (200, 0), (201, 20), (10_000, 20), (10_001, 10)):
+    for n, expected in ((1, 0), (400, 0), (401, 20), (10_000, 20), (10_001, 10)):
         state = lp.scale_by_lbfgs_pi().init({"a": jnp.zeros(n - 1), "b": jnp.zeros(())})
         assert pairs(state) == expected, n
         assert (type(state.history).__name__ == "FullHistory") == (expected == 0)
