@@ -26,7 +26,7 @@ or None for a number by n."""
 
 
 MOST_FULL = 400
-"""Up to so many variables all pairs are kept by default: a step of n² numbers takes 0.3 ms there."""
+"""Up to so many variables all pairs are kept by default: a step takes 0.3 ms there."""
 MOST_PAIRS = 1000
 """Of a window: their m × m products take O(m²) a step, and a compiler longer still."""
 

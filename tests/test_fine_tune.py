@@ -138,6 +138,9 @@ def test_what_is_no_set_of_tasks_and_no_setting():
     for value, error in [(None, TypeError), (float("inf"), ValueError), (float("nan"), ValueError)]:
         with pytest.raises(error, match="sigma must be"):
             lp.FineTuneConfig(sigma=value)
+    nothing = lp.TaskSet(Bowl(), np.full((25, 3), np.nan), name="holes")
+    with pytest.raises(ValueError, match="loss of holes is finite at the start of none of 5 tasks"):
+        lp.fine_tune(nothing, config=SMALL)
     tune = inspect.unwrap(lp.fine_tune)  # types are checked in the tests alone
     with pytest.raises(TypeError, match="tasks must be a TaskSet, but got a list"):
         tune([bowls()])

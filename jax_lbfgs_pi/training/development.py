@@ -82,7 +82,11 @@ class Check(NamedTuple):
 
 
 class Development:
-    """The development tasks, what others do on them, and the budget and target that they set."""
+    """The development tasks, what others do on them, and the budget and target that they set.
+
+    Raises:
+      ValueError: if the loss is not finite at any start.
+    """
 
     def __init__(self, tasks: TaskSet, first: General, name: str, config: FineTuneConfig) -> None:
         self.name, loss, memory = name, tasks.task.loss, config.memory_size
@@ -90,6 +94,11 @@ class Development:
         longest = config.num_evals or LONGEST
         program = policy_program(loss, longest, memory_size=memory)
         tried = {name: on_mine(program, first), RULE: on_mine(program, untrained())}
+        if not np.isfinite(tried[name][:, 0]).any():
+            raise ValueError(
+                f"The loss of {tasks.name} is finite at the start of none of {len(tasks)} tasks "
+                "that were tried: there is nothing to learn."
+            )
         self.target = reachable(tried, name)
         found = np.minimum(costs(tried, self.target)[name], longest)
         usual = int(np.clip(1.5 * np.quantile(found, 0.9), SHORTEST, LONGEST))

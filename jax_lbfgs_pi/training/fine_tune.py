@@ -76,8 +76,8 @@ def fine_tune(
 
     Raises:
       TypeError: for tasks or a config that are none.
-      ValueError: for fewer than 20 tasks, a start of another form, or a folder with another
-        training.
+      ValueError: for fewer than 20 tasks, or none with a finite loss at its start, a start of
+        another form, or a folder with another training.
     """
     if not isinstance(tasks, TaskSet):
         raise TypeError(f"tasks must be a TaskSet, but got a {type(tasks).__name__}.")
