@@ -315,11 +315,11 @@ def test_who_takes_part():
     assert len(digests) == 3
 
 
-@pytest.mark.parametrize("n", [3, 6, 220])
+@pytest.mark.parametrize("n", [3, 6, 420])
 def test_the_favourite_has_the_memory_that_users_get(n):
     (favourite,) = competitors(bench.FAVOURITE)
     history = favourite.make().init(jnp.zeros(n))[0].history
-    assert type(history).__name__ == ("FullHistory" if n <= 200 else "History")
+    assert type(history).__name__ == ("FullHistory" if n <= 400 else "History")
 
 
 # --- the command ----------------------------------------------------------------------------------
