@@ -1,6 +1,7 @@
 """What the policies answer, beside the same in plain NumPy."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from jax_lbfgs_pi.policy.general import OF_A_DENSE_H, OF_A_WINDOW, init_general,
 from jax_lbfgs_pi.policy.observation import Pair, inner_products
 from jax_lbfgs_pi.policy.self_scaling import UPDATES
 from tests import oracles
+from tests.marks import some_of
 
 MEMORY_SIZE, NUM_PARAMS = 6, 300
 
@@ -312,8 +314,10 @@ def test_the_first_step_goes_to_where_a_parabola_is_zero():
         np.testing.assert_allclose(step(seen, products), expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("fresh", [True, False])
-@pytest.mark.parametrize("memory_size", [5, "full", "dense"])
+@pytest.mark.parametrize(
+    ("memory_size", "fresh"),
+    some_of(itertools.product((5, "full", "dense"), (True, False)), quick=(0, 3)),
+)
 def test_the_first_step_begins_at_x0_as_if_that_were_a_step_from_0(memory_size, fresh):
     """At most ten times as long; where f is rounding beside x0, of length 1, as where it is 0."""
     rng, policy = np.random.default_rng(0), lp.Rule()
