@@ -19,7 +19,7 @@ import optax
 import jax_lbfgs_pi as lp
 from jax_lbfgs_pi.suite import get_problem
 from jax_lbfgs_pi.training.population import best_values
-from research.drawn import Family, evaluations, kept, mean_ratio, problems_of
+from research.drawn import NUM_TASKS, Family, evaluations, kept, mean_ratio, problems_of
 from research.lanes import development, moved, num_variables, print_table, table
 from research.walled import FAMILIES
 
@@ -28,17 +28,26 @@ SHARES = (np.inf, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
 LABELS = (*map(str, SHARES), "length 1")
 
 
-def lengths(fun: Callable[[Any], jax.Array], x0: Any) -> jax.Array:
-    """Of the first step: 2|f|/‖g‖, at most each share of ‖x0‖, which is no limit at 0; and 1."""
+Objective = Callable[[Any], jax.Array]
+Lengths = Callable[[Objective, Any], jax.Array]
+"""Of an objective and a start to lengths of the first step."""
+
+
+def limited(fun: Objective, x0: Any, shares: tuple[float, ...]) -> jax.Array:
+    """2|f|/‖g‖, or 1 where f is 0, at most each share of ‖x0‖, which is no limit at 0."""
     value, grads = jax.value_and_grad(fun)(x0)
     far = optax.tree.norm(x0)
     guess = 2.0 * jnp.abs(value) / optax.tree.norm(grads)
-    most = jnp.array(SHARES) * jnp.where(far > 0, far, jnp.inf)
-    limited = jnp.minimum(jnp.where(value == 0, 1.0, guess), most)
-    return jnp.append(limited, 1.0)
+    most = jnp.array(shares) * jnp.where(far > 0, far, jnp.inf)
+    return jnp.minimum(jnp.where(value == 0, 1.0, guess), most)
 
 
-def lanes(fun: Callable[[Any], jax.Array], x0: Any, num_evals: int, memory_size: Any) -> jax.Array:
+def and_one(fun: Objective, x0: Any) -> jax.Array:
+    """Those of this page, and length 1."""
+    return jnp.append(limited(fun, x0, SHARES), 1.0)
+
+
+def lanes(lengths: Lengths, fun: Objective, x0: Any, num_evals: int, memory_size: Any) -> jax.Array:
     """Best values by length and evaluation."""
     policy = lp.load_policy("general")
 
@@ -50,23 +59,25 @@ def lanes(fun: Callable[[Any], jax.Array], x0: Any, num_evals: int, memory_size:
     return jax.vmap(one)(lengths(fun, x0))
 
 
-def of_family(family: Family) -> jax.Array:
+def of_family(
+    lengths: Lengths, family: Family, num_evals: int = NUM_EVALS, num_tasks: int = NUM_TASKS
+) -> jax.Array:
     """Curves by problem, length and evaluation."""
 
     def one(x: Any, d: Any) -> jax.Array:
-        return lanes(lambda x: family.loss(x, d), x, NUM_EVALS, "full")
+        return lanes(lengths, lambda x: family.loss(x, d), x, num_evals, "full")
 
-    return jax.jit(jax.vmap(one))(*problems_of(family))
+    return jax.jit(jax.vmap(one))(*problems_of(family, num_tasks))
 
 
-def of_suite(name: str) -> jax.Array:
-    """Curves by start, length and evaluation."""
+def of_suite(lengths: Lengths, name: str, most_full: int = 100) -> jax.Array:
+    """Curves by start, length and evaluation; with all pairs up to `most_full` variables."""
     problem = get_problem(name)
     x0, data = jax.tree.map(jnp.asarray, (problem.x0, problem.data))
-    memory_size = "full" if num_variables(name) <= 100 else 20
+    memory_size = "full" if num_variables(name) <= most_full else 20
 
     def one(x: Any) -> jax.Array:
-        return lanes(lambda x: problem.loss(x, data), x, 300, memory_size)
+        return lanes(lengths, lambda x: problem.loss(x, data), x, 300, memory_size)
 
     return jax.jit(jax.vmap(one))(jax.tree.map(lambda leaf: moved(leaf, 3), x0))
 
@@ -76,13 +87,13 @@ def main() -> None:
     folder, ratios = Path("runs/research/first_step"), []
     print(f"{'':20s}", *(f"{label:>5s}" for label in LABELS))
     for family in FAMILIES:
-        curves = kept(folder / f"{family.name}.npy", lambda f=family: of_family(f))
+        curves = kept(folder / f"{family.name}.npy", lambda f=family: of_family(and_one, f))
         ratios.append(mean_ratio(evaluations(curves, 1e-6)))
         print(f"{family.name:20s}", *(f"{2**x:5.2f}" for x in ratios[-1]), flush=True)
     print(f"{'all':20s}", *(f"{2**x:5.3f}" for x in np.mean(ratios, 0)))
     results = {}
     for name in development(2, 1000):
-        curves = kept(folder / "suite" / f"{name}.npy", lambda n=name: of_suite(n))
+        curves = kept(folder / "suite" / f"{name}.npy", lambda n=name: of_suite(and_one, n))
         results |= {f"{name}/{i}" if i else name: one for i, one in enumerate(curves)}
     print_table(table(results, LABELS))
 
