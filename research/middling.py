@@ -1,4 +1,4 @@
-"""Families of 110 to 320 variables, which the suite has few of."""
+"""Families of 110 to 390 variables, which the suite has few of."""
 
 from functools import partial
 from typing import Any

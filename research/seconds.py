@@ -104,8 +104,11 @@ def batch_turns(n: int, num_problems: int = 256) -> list[float]:
 
 def main() -> None:
     """Runs, and prints evaluations with all pairs over those with 20, then seconds."""
-    size = int(sys.argv[1]) if sys.argv[1:] else SIZE
-    families: list[Family | None] = list(LARGER if sys.argv[1:] else FAMILIES)
+    size, chosen, batches = SIZE, FAMILIES, (100, 150, 200)
+    if sys.argv[1:]:
+        size, chosen = int(sys.argv[1]), LARGER
+        batches = (size,)
+    families: list[Family | None] = list(chosen)
     kinds: dict[str, str] = {}
     for name in development(9, 1000):
         if "@" not in name and trees.size(get_problem(name).x0) >= 100:
@@ -136,7 +139,7 @@ def main() -> None:
             f"{family.name:32s} {shares}  {counts}  {micros}  {2 ** rows[-1][-1]:5.2f}", flush=True
         )
     print(f"{'all':32s}", *(f"{2**r:5.2f}" for r in np.mean(rows, 0)))
-    for n in (size,) if sys.argv[1:] else (100, 150, 200):
+    for n in batches:
         print(f"ms a turn of 256 of {n}:", *(f"{t:.1f}" for t in batch_turns(n)))
 
 
