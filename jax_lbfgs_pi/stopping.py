@@ -86,16 +86,21 @@ def as_stopping(tol: Any, params: Params) -> Stopping:
       TypeError: if `tol` is none of these.
       ValueError: if a test's number is negative or NaN, or its norm unknown.
     """
-    if isinstance(tol, (dict, str, type)):
-        example = "Stopping(gtol=1e-6, norm='max')"
-        raise TypeError(f"tol must be a number, or tests by name as {example}, but got {tol!r}.")
-    stopping = tol if isinstance(tol, Stopping) else Stopping(gtol=tol)
+    if isinstance(tol, Stopping):
+        stopping = tol
+    else:
+        try:
+            trees.check_number("tol", tol, sign="not negative")
+        except TypeError:
+            tests = "Stopping(gtol=1e-6, norm='max')"
+            message = f"tol must be a number, or tests by name as {tests}, but got {tol!r}."
+            raise TypeError(message) from None
+        stopping = Stopping(gtol=tol)
     if stopping.norm not in NORMS:
         raise ValueError(f"norm must be one of {', '.join(NORMS)}, but got {stopping.norm!r}.")
     for name in ("gtol", "rel_gtol", "ftol", "target", "patience"):
-        value = getattr(stopping, name)
-        label = "tol" if name == "gtol" and stopping is not tol else name
-        trees.check_number(label, value, sign="" if name == "target" else "not negative")
+        sign = "" if name == "target" else "not negative"
+        trees.check_number(name, getattr(stopping, name), sign=sign)
     if stopping.gtol is None:
         dtypes = [leaf.dtype for leaf in jax.tree.leaves(params)] or [jnp.result_type(float)]
         eps = max(float(jnp.finfo(dtype).eps) for dtype in dtypes)
