@@ -155,23 +155,6 @@ def optimistix_one(loss: Loss, max_iters: Any) -> Callable[[Any, Any], Any]:
     return solve
 
 
-def evaluations_one(loss: Loss, num: int) -> Callable[[Any, Any], Any]:
-    """`(x0, data) -> (x, f)` by `num` evaluations alone: the least that a solver costs.
-
-    A tiny gradient step stands between them, or all would be one.
-    """
-
-    def solve(x0: Any, data: Any) -> Any:
-        def step(x: Any, _: Any) -> tuple[Any, Any]:
-            value, grads = jax.value_and_grad(loss)(x, data)
-            return x - 1e-9 * grads, value
-
-        x, values = jax.lax.scan(step, x0, length=num)
-        return x, values[-1]
-
-    return solve
-
-
 def mapped(one: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """A solver under `vmap`, compiled."""
     return jax.jit(jax.vmap(one))

@@ -12,6 +12,7 @@ from rich.console import Console
 from benchmarks import __main__ as bench
 from benchmarks import (
     batch,
+    batch_bounds,
     batch_problems,
     cnn,
     communication,
@@ -207,7 +208,7 @@ def _width(tables):
 
 def test_batch_table_has_80_columns():
     def of_all(value):
-        return dict.fromkeys([*batch_problems.SOLVERS, "evaluations"], value)
+        return dict.fromkeys([*batch_problems.SOLVERS, *batch_bounds.BOUNDS], value)
 
     race = {
         "name": "exponential ×4096", "iterations": of_all(1234), "speedup": of_all(12.3),
@@ -288,10 +289,30 @@ def test_batches_get_the_fewest_iterations_and_evaluations_are_counted(solver):
 
 def test_the_bound_of_a_batch_is_as_many_evaluations():
     batch = batch_problems.rosenbrocks(3)
-    count = batch_problems.executed_evaluations(batch_problems.evaluations_one, batch, 7)
-    assert count == 7
-    x, _ = batch_problems.mapped(batch_problems.evaluations_one(batch.loss, 7))(batch.x0, None)
+    count = batch_problems.executed_evaluations(batch_bounds.evaluations_one, batch, 7)
+    assert count == 8  # that of x0 too
+    x, _ = batch_problems.mapped(batch_bounds.evaluations_one(batch.loss, 7))(batch.x0, None)
     assert float(jnp.max(jnp.abs(x - batch.x0))) > 0  # each evaluation is at another point
+
+
+def test_the_bound_of_a_method_with_a_matrix_is_bfgs():
+    """Against BFGS in NumPy, and an evaluation a step but for that of x0."""
+    batch = batch_problems.rosenbrocks(2)
+    count = batch_problems.executed_evaluations(batch_bounds.bare_bfgs_one, batch, 7)
+    assert count == 7  # and the gradient at x0
+    found, _ = batch_problems.mapped(batch_bounds.bare_bfgs_one(batch.loss, 7))(batch.x0, None)
+    gradient = jax.grad(batch_problems.rosenbrock)
+    for x, last in zip(np.asarray(batch.x0), np.asarray(found), strict=True):
+        g, H = np.asarray(gradient(x, None)), np.eye(10)
+        for _ in range(7):
+            x_old, g_old = x, g
+            x = x - 1e-3 * H @ g
+            g = np.asarray(gradient(x, None))
+            s, y = x - x_old, g - g_old
+            if s @ y > 0:
+                V = np.eye(10) - np.outer(y, s) / (s @ y)
+                H = V.T @ H @ V + np.outer(s, s) / (s @ y)
+        np.testing.assert_allclose(last, x, rtol=1e-9)
 
 
 # cvxpylayers 1.2 converts tensors in a way that NumPy 2 warns of.
