@@ -77,6 +77,8 @@ def differentiable(
 def _minimum_jvp(
     objective: Callable[..., Any], has_aux: bool, x: Params, theta: list, d_theta: list
 ) -> Params:
+    if not jax.tree.leaves(x):
+        return x
     gradient = jax.grad(objective, has_aux=has_aux)
     dtype = trees.scalar_dtype(x)
 
@@ -145,7 +147,7 @@ def _solve_by_products(product: Callable[[Params], Params], b: Params) -> Params
 
     ones = jax.tree.map(jnp.ones_like, b)
     scale, _ = jax.lax.scan(even_out, ones, length=NUM_ROUNDS)
-    eps = float(jnp.finfo(leaves[0].dtype).eps) if leaves else 0.0
+    eps = float(jnp.finfo(leaves[0].dtype).eps)
     most = min(10 * trees.size(b), MOST_PRODUCTS)
     found = cg(lambda v: scaled(scale, v), times(scale, b), tol=eps**0.75, maxiter=most)[0]
     return times(scale, found)

@@ -42,7 +42,7 @@ def owned(folder: str | os.PathLike[str]) -> Iterator[None]:
     def refuse() -> None:
         raise ValueError(
             f"The folder {str(folder)!r} is in use by another run: wait for its end, or choose "
-            f"another folder with --out."
+            f"another folder (--out, or out=)."
         )
 
     with alone(Path(folder), "owner", refuse):

@@ -219,5 +219,7 @@ def _check_scalar(out: Any, has_aux: bool) -> None:
     is_scalar = getattr(value, "shape", None) == ()
     if not is_scalar or not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(
-            f"The objective must return a real floating-point scalar, but it returns {value}."
+            f"The objective must return a real floating-point scalar, but it returns {value}: of a "
+            f"pair (value, aux) say has_aux=True, of an array with one element take that, and of a "
+            f"function that returns gradients too give the objective itself."
         )

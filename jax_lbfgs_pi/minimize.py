@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
+from jax import export
 from jaxtyping import Array, Bool, Float, Int
 
 from jax_lbfgs_pi import linalg, trees
@@ -163,6 +164,22 @@ def minimize(
         return fun(x, *args)
 
     # A shard with data of its own has a problem of its own; else JAX would sum the gradients.
-    axes = linalg.varying_axes((x0, jax.eval_shape(objective, x0)))
+    axes = linalg.varying_axes((x0, _shape_of(objective, x0)))
     x0 = linalg.vary_over(axes, x0)
     return differentiable(run, objective, x0, has_aux=has_aux)
+
+
+def _shape_of(objective: Callable[[Params], Any], x0: Params) -> Any:
+    """What the objective returns, in shapes."""
+    try:
+        return jax.eval_shape(objective, x0)
+    except jax.errors.JAXTypeError as error:
+        error.add_note(
+            "minimize compiles fun, so it must be written with jax.numpy, and without float(), "
+            ".item() or `if` on values that depend on the parameters."
+        )
+        raise
+
+
+for kind in (MinimizeResult, Trajectory):
+    export.register_namedtuple_serialization(kind, serialized_name=f"jax_lbfgs_pi.{kind.__name__}")

@@ -1,5 +1,8 @@
 import re
 import shutil
+import sys
+import time
+import weakref
 
 import jax
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import jax_lbfgs_pi as lp
+from jax_lbfgs_pi import cli
 from jax_lbfgs_pi.baselines import baselines
 from jax_lbfgs_pi.bench import FAVOURITE
 from jax_lbfgs_pi.cli import main
@@ -102,8 +106,8 @@ def test_help_names_every_option(command, name, options):
         (["train", "--size", "20"], "expected two integers as in 1,20, got '20'"),
         (["train", "--size", "1,x"], "expected two integers as in 1,20, got '1,x'"),
         (["race", "--split", "train"], "invalid choice: 'train'"),
-        (["race", "--max-iters", "many"], "expected an integer of at least 0, got 'many'"),
-        (["race", "--max-iters", "-1"], "--max-iters: expected an integer of at least 0, got '-1'"),
+        (["race", "--max-iters", "many"], "expected an integer of at least 1, got 'many'"),
+        (["race", "--max-iters", "-1"], "--max-iters: expected an integer of at least 1, got '-1'"),
         (["train", "--epochs", "0"], "--epochs: expected an integer of at least 1, got '0'"),
         (["demo", "--epochs", "0"], "--epochs: expected an integer of at least 1, got '0'"),
         (["train", "--max-grad-norm", "0"], "--max-grad-norm: expected a number above 0, got '0'"),
@@ -116,6 +120,8 @@ def test_help_names_every_option(command, name, options):
         (["race", "--memory", "2.5"], "--memory: expected an integer of at least 1, got '2.5'"),
         (["race", "--guard", "1.0"], "unrecognized arguments: 1.0"),
         (["bench", "--suite", "train"], "invalid choice: 'train'"),
+        (["train", "--seed", "-1"], "--seed: expected an integer of at least 0, got '-1'"),
+        (["demo", "--seed", str(10**20)], "--seed: expected an integer below 2^63"),
     ],
 )
 def test_what_cannot_be_parsed(command, argv, part):
@@ -135,6 +141,13 @@ def test_what_cannot_be_parsed(command, argv, part):
         (["race", "--dataset", "mnist", "--split", "dev"], "mnist has no split 'dev'"),
         (["race", "--seed", "1"], "A race on a data set does not read --seed"),
         (["race", "--task", "a:b", "--size", "1,30"], "--task does not read --size"),
+        (["train", "--generations", "3"], "The preset fast does not read --generations"),
+        (["train", "--memory", "7"], "The preset fast does not read --memory"),
+        (["train", "--preset", "general", "--evals", "7"], "general does not read --evals"),
+        (
+            ["train", "--dataset", "quadratic", "--size", "2,20"],
+            "The data set quadratic does not read --size",
+        ),
         (["train", "--size", "0,0", "--tasks", "1"], "0"),
     ],
 )
@@ -142,6 +155,29 @@ def test_what_can_be_parsed_but_not_be_done(command, tmp_path, argv, part):
     if argv[0] != "policies":
         argv = [*argv, "--out", tmp_path / "out"]
     assert_one_error(command(*argv), part)
+
+
+def test_ctrl_c_within_a_collectors_callback_is_not_lost(monkeypatch):
+    """Python reports what such a callback raises, and goes on."""
+    monkeypatch.setattr(cli, "main", lambda: 0)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    with pytest.raises(SystemExit):
+        cli.command()
+
+    class Node:
+        pass
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    node = Node()
+    reference = weakref.ref(node, interrupted)
+    del node  # calls back, and goes on
+    assert reference() is None
+    with pytest.raises(KeyboardInterrupt):
+        time.sleep(10)
+    monkeypatch.undo()
 
 
 def test_missing_data_says_what_to_do(command, monkeypatch, tmp_path):

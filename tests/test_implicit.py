@@ -34,6 +34,11 @@ def test_jacobians_of_the_minimum_in_both_modes(mode, wrap):
     np.testing.assert_allclose(jacobian, exact(THETA), rtol=1e-8, atol=1e-10)
 
 
+def test_without_parameters_the_value_still_has_a_derivative():
+    slope = jax.grad(lambda a: lp.minimize(lambda _, a: a**2, {}, (a,)).value)(2.0)
+    assert slope == 4.0
+
+
 def test_a_closure_differentiates_as_args_do():
     closed = jax.grad(lambda t: lp.minimize(lambda x: fun(x, t), jnp.zeros(3), tol=1e-11).params[1])
     np.testing.assert_allclose(closed(THETA), exact(THETA)[1], rtol=1e-8, atol=1e-10)

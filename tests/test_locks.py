@@ -37,11 +37,16 @@ def test_a_folder_belongs_to_one_and_is_free_again_after_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["train", "--dataset", "quadratic"], ["race", "--dataset", "quadratic"]]
+    "words",
+    [
+        ["train", "--dataset", "quadratic", "--tasks", "1"],
+        ["race", "--dataset", "quadratic", "--tasks", "1"],
+        ["bench", "--problems", "1", "--kinds", "sphere"],
+    ],
 )
 def test_commands_say_so_in_a_sentence(tmp_path, capsys, words):
     with owned(tmp_path):
-        assert main([*words, "--tasks", "1", "--out", str(tmp_path)]) == EXIT_ERROR
+        assert main([*words, "--out", str(tmp_path)]) == EXIT_ERROR
     error = " ".join(capsys.readouterr().err.split())
     assert IN_USE in error
     assert "Traceback" not in error

@@ -197,6 +197,21 @@ def test_objectives_that_are_no_scalars():
         lp.minimize(lambda x: jnp.sum(x), jnp.ones(2), has_aux=True)
 
 
+def test_an_objective_written_with_numpy_is_told_of_jax_numpy():
+    for fun in (lambda x: np.sum(np.asarray(x) ** 2), lambda x: float(jnp.sum(x**2))):
+        with pytest.raises(jax.errors.JAXTypeError) as error:
+            lp.minimize(fun, jnp.ones(2))
+        assert "must be written with jax.numpy" in "".join(error.value.__notes__)
+
+
+def test_an_exported_program_gives_the_same():
+    solve = jax.jit(lambda x0: lp.minimize(lambda x: jnp.sum(jnp.cosh(x)), x0, max_iters=30))
+    x0 = jnp.array([1.0, 2.0])
+    exported = jax.export.export(solve)(x0).serialize()
+    found = jax.export.deserialize(exported).call(x0)
+    jax.tree.map(np.testing.assert_array_equal, found, solve(x0))
+
+
 def test_integer_parameters():
     with pytest.raises(TypeError, match="must be real floating-point arrays"):
         lp.minimize(lambda x: jnp.sum(x * 1.0), jnp.ones(2, int))

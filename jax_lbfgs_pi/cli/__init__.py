@@ -1,9 +1,11 @@
 """The command `lbfgs-pi`: train a policy, race it, reproduce the paper."""
 
+import _thread
 import argparse
 import json
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def command() -> None:
     """Runs `main` and leaves the process with its status."""
     sys.excepthook = _report
+    sys.unraisablehook = _pass_on
     status = main()
     if status == EXIT_INTERRUPTED:
         # A compilation may still be running in its own threads, which Python's end would pull
@@ -73,6 +76,17 @@ def _report(kind: type[BaseException], error: BaseException, trace: Any) -> None
     """Python's own report, but for threads of a checkpoint that failed, which is told of anyway."""
     if not (kind is RuntimeError and str(error) == "Event loop is closed"):
         sys.__excepthook__(kind, error, trace)
+
+
+def _pass_on(ignored: Any) -> None:
+    """Ctrl-C that came within a collector's callback, where Python drops it, once more."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        # Not from here, where it would be dropped as well.
+        again = threading.Timer(0.05, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _what_is_left(out: Path | None) -> str:

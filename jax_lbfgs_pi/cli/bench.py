@@ -127,11 +127,12 @@ def bench_and_report(
     from jax_lbfgs_pi.evaluation import save_figure
     from jax_lbfgs_pi.evaluation.tables import for_terminal, markdown
     from jax_lbfgs_pi.files import write_atomically
+    from jax_lbfgs_pi.locks import owned
     from jax_lbfgs_pi.suite import get_problem
 
     budget, tau = settings["budget"], settings["tau"]
     kept = bench.RecordFolder(folder, {"budget": budget, "memory_size": settings["memory"]})
-    with make_bar() as bar:
+    with owned(folder), make_bar() as bar:
         task = bar.add_task("benchmark", total=len(names) * len(competitors))
 
         def on_run(problem: str, name: str) -> None:

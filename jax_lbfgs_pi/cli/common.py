@@ -104,9 +104,12 @@ def _size(text: str) -> tuple[int, int]:
     return depth, width
 
 
-def natural(text: str) -> int:
-    """An option's value that is an integer of at least 0."""
-    return _integer(text, least=0)
+def seed(text: str) -> int:
+    """An option's value that a random number generator takes."""
+    value = _integer(text, least=0)
+    if value >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected an integer below 2^63, got {text!r}")
+    return value
 
 
 def positive(text: str) -> int:

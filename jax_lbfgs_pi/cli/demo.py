@@ -8,7 +8,7 @@ from rich.console import Console
 from jax_lbfgs_pi.cli import bench as bench_command
 from jax_lbfgs_pi.cli import race as race_command
 from jax_lbfgs_pi.cli import train_paper
-from jax_lbfgs_pi.cli.common import add_output_options, console, positive
+from jax_lbfgs_pi.cli.common import add_output_options, console, positive, seed
 
 RIVALS = ("optax.lbfgs", "SciPy m=10", "ADAM")
 MOST_VARIABLES = 2000
@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--max-iters", type=positive, default=800, help="of each race (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
+    parser.add_argument("--seed", type=seed, default=0, help="of the policy and the task order")
     add_output_options(parser, "runs/demo")
     parser.set_defaults(run=run)
 

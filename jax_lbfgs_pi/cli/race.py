@@ -14,10 +14,10 @@ from jax_lbfgs_pi.cli.common import (
     add_task_options,
     console,
     load_tasks,
-    natural,
     positive,
     provenance,
     refuse_unread,
+    seed,
     write_report,
 )
 from jax_lbfgs_pi.progress import make_bar
@@ -65,11 +65,11 @@ def add_parser(commands: Any) -> None:
         "holds out, and dev those that it chooses by)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", type=int, metavar="N",
+        "--seed", type=seed, metavar="N",
         help="of the training whose --split of --task it is (default: 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-iters", type=natural, default=800, metavar="K", help="(default: 800)"
+        "--max-iters", type=positive, default=800, metavar="K", help="(default: 800)"
     )
     parser.add_argument(
         "--grad-targets", type=above_zero, nargs="+", default=[1e-3, 1e-4, 1e-5], metavar="EPS",

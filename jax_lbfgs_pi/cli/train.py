@@ -3,7 +3,13 @@
 import argparse
 from typing import Any
 
-from jax_lbfgs_pi.cli.common import above_zero, add_output_options, add_task_options, positive
+from jax_lbfgs_pi.cli.common import (
+    above_zero,
+    add_output_options,
+    add_task_options,
+    positive,
+    seed,
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -66,7 +72,7 @@ def add_parser(commands: Any) -> None:
         "all)",
     )  # fmt: skip
     parser.add_argument("--learn-limits", action="store_true", help="learn τ_m and τ_M too")
-    parser.add_argument("--seed", type=int, default=0, help="of the policy and the task order")
+    parser.add_argument("--seed", type=seed, default=0, help="of the policy and the task order")
     parser.add_argument(
         "--init-from", metavar="POLICY", help="go on from a policy: a shipped one's name, or a file"
     )

@@ -16,7 +16,7 @@ from jax_lbfgs_pi.cli.common import (
 )
 from jax_lbfgs_pi.progress import make_bar
 
-NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "tasks")
+NOT_READ = ("epochs", "clip_layer", "loss", "max_grad_norm", "tasks", "evals", "memory", "size")
 FIGURES = {
     "gain.png": (
         "Course of training",

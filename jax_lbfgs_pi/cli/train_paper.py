@@ -12,18 +12,22 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jax_lbfgs_pi.cli.common import console, provenance, write_report
+from jax_lbfgs_pi.cli.common import console, provenance, refuse_unread, write_report
 from jax_lbfgs_pi.progress import make_bar
 
+NOT_READ = ("generations", "evals", "memory", "families")
 FIGURE = ("Course of training", "F of each outer step, and its median over each epoch.")
 
 
 def train_paper(args: argparse.Namespace) -> dict[str, Any]:
     """Runs the subcommand without `--task` and `--preset general`."""
     from jax_lbfgs_pi.pretrained import load_network
-    from jax_lbfgs_pi.tasks.suites import get_tasks
+    from jax_lbfgs_pi.tasks.suites import SIZED, get_tasks
     from jax_lbfgs_pi.training.config import get_preset
 
+    refuse_unread(args, f"The preset {args.preset}", NOT_READ)
+    if args.dataset not in SIZED:
+        refuse_unread(args, f"The data set {args.dataset}", ["size"])
     policy = load_network(args.init_from) if args.init_from else None
     changes = {
         "num_epochs": args.epochs,

@@ -17,6 +17,8 @@ from jax_lbfgs_pi.tasks.networks import CNN, MLP, Classification, decode_bytes
 
 SPLITS = ("train", "dev", "test")
 DATASETS = ("digits", "mnist", "cifar10", "quadratic", "logistic")
+SIZED = ("digits", "mnist")
+"""Those whose networks have a size to choose."""
 _NUM_TASKS = {"train": 60, "dev": 20, "test": 1000}
 _DIGITS_BOUNDS = {"train": (0, 997), "dev": (997, 1197), "test": (1197, 1797)}
 _DIGITS_BATCH = 200
