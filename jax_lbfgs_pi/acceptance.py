@@ -42,8 +42,8 @@ class Guard(NamedTuple):
       least: the least share of a rejected step that is tried next.
       most: the greatest share.
       first_least: `least` of the first step, whose length is a guess.
-      first_decrease: `decrease` of the first step; None is 0.1 with a dense H, which never forgets
-        the pair of a bad first point, else as `decrease`.
+      first_decrease: `decrease` of the first step, whose length is a guess: a point far out that is
+        hardly lower is a bad one to learn from (`docs/research/30-first-trial.md`).
       blind: the share where f or its gradient is not finite, and so tells nothing of how far.
       first_blind: `blind` of the first step.
     """
@@ -52,7 +52,7 @@ class Guard(NamedTuple):
     least: Any = 0.1
     most: Any = 0.5
     first_least: Any = 1e-3
-    first_decrease: Any = None
+    first_decrease: Any = 0.2
     blind: Any = 0.25
     first_blind: Any = 0.1
 
@@ -71,13 +71,13 @@ def check_guard(guard: Guard | None) -> None:
             f"guard must be a Guard, such as Guard(decrease=1e-4), or None, but got {guard!r}."
         )
     for name, constant in guard._asdict().items():
-        if constant is None and name != "first_decrease":
+        if constant is None:
             raise TypeError(f"{name} of a Guard must be a number, but got None.")
         trees.check_number(f"{name} of a Guard", constant, sign="not negative")
     if any(map(trees.is_traced, guard)):
         return
     shares = all(0 < least <= guard.most < 1 for least in (guard.least, guard.first_least))
-    if not (shares and guard.decrease < 1 and (guard.first_decrease or 0) < 1):
+    if not (shares and guard.decrease < 1 and guard.first_decrease < 1):
         raise ValueError(f"A Guard needs decrease < 1 and 0 < least <= most < 1, but got {guard}.")
 
 
@@ -118,9 +118,7 @@ def judge(
     smooth = trial.end_slope <= jnp.abs(trial.start_slope)
     accepted, next_share = smooth, _secant(trial.start_slope, trial.end_slope)
     if trial.value is not None:
-        decrease = guard.decrease
-        if guard.first_decrease is not None:
-            decrease = jnp.where(first, guard.first_decrease, decrease)
+        decrease = jnp.where(first, guard.first_decrease, guard.decrease)
         by_value = _low_enough(decrease, trial, trial.value, values, smooth)
         rise = trial.value - values.last[0]
         at_cubic = _cubic(rise, trial.start_slope, trial.end_slope)

@@ -17,9 +17,6 @@ from jax_lbfgs_pi.trees import Params
 
 DEFAULT_GUARD = Guard()
 
-FIRST_DECREASE = 0.1
-"""Of a dense H, see `Guard`."""
-
 MemorySize = SupportsIndex | str | Dense | Full | None
 """A number of pairs; "full" or a `Full` for all; "dense" or a `Dense` for a matrix that is scaled;
 or None for a number by n."""
@@ -91,8 +88,6 @@ def scale_by_lbfgs_pi(
             raise ValueError(
                 'This policy is for a dense H alone: take memory_size="dense", or another policy.'
             )
-    if isinstance(size, Dense) and guard is not None and guard.first_decrease is None:
-        guard = guard._replace(first_decrease=FIRST_DECREASE)
 
     def init(params: Params) -> ScaleByLBFGSPiState:
         m = default_memory(params, guarded=guard is not None) if size is None else size
@@ -123,6 +118,11 @@ def scale_by_lbfgs_pi(
             raise ValueError(
                 "lbfgs_pi reads its last step from the parameters: call "
                 "update(grads, state, params) with the current params."
+            )
+        if not isinstance(state, ScaleByLBFGSPiState):
+            raise TypeError(
+                f"state must be what init, or the last update, returned, but got a "
+                f"{type(state).__name__}: call init for this transformation."
             )
         if value is not None and (isinstance(value, (tuple, list)) or jnp.shape(value) != ()):
             raise ValueError(

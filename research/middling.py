@@ -1,4 +1,4 @@
-"""Families of 110 to 390 variables, which the suite has few of."""
+"""Families of 110 to 390 variables, which the suite has few of, and of some 1,000 and 3,000."""
 
 from functools import partial
 from typing import Any
@@ -19,26 +19,25 @@ def _completion(rng: np.random.Generator, rows: int = 30, columns: int = 25) -> 
 
 
 def completion(p: Any, d: Any) -> jax.Array:
-    """A matrix of rank 3 from half its entries; 165 variables, or 390."""
+    """A matrix of rank 3 from half its entries; 165 variables, or more."""
     target, seen = d
     rows = len(target)
     return jnp.sum(seen * (p[:rows] @ p[rows:].T - target) ** 2) + 0.05 * jnp.sum(p**2)
 
 
-def _counts(rng: np.random.Generator) -> Any:
-    rates = rng.gamma(1.0, size=(30, 4)) @ rng.gamma(1.0, size=(4, 20))
-    return rng.normal(size=(50, 4)), rng.poisson(rates).astype(float)
+def _counts(rng: np.random.Generator, rows: int = 30, columns: int = 20) -> Any:
+    rates = rng.gamma(1.0, size=(rows, 4)) @ rng.gamma(1.0, size=(4, columns))
+    return rng.normal(size=(rows + columns, 4)), rng.poisson(rates).astype(float)
 
 
 def counts(p: Any, d: Any) -> jax.Array:
-    """Poisson counts as a product of matrices of positive numbers, by their logarithms; 200."""
+    """Poisson counts as a product of positive matrices, by logarithms; 200 variables, or more."""
     rows = len(d)
     rates = jnp.exp(p[:rows]) @ jnp.exp(p[rows:]).T
     return jnp.sum(rates - d * jnp.log(rates))
 
 
-def _bundle(rng: np.random.Generator) -> Any:
-    cameras, points = 6, 30
+def _bundle(rng: np.random.Generator, cameras: int = 6, points: int = 30) -> Any:
     turns = 0.2 * rng.normal(size=(cameras, 3))
     places = np.array([0.0, 0.0, 6.0]) + 0.5 * rng.normal(size=(cameras, 3))
     truth = np.concatenate([turns.ravel(), places.ravel(), rng.normal(size=3 * points)])
@@ -65,17 +64,19 @@ def _images(p: Any, cameras: int) -> jax.Array:
 
 
 def bundle(p: Any, d: Any) -> jax.Array:
-    """Cameras and points from their images; 126 variables."""
+    """Cameras and points from their images; 126 variables, or more."""
     return 1e3 * jnp.sum((_images(p, len(d)) - d) ** 2)
 
 
-def _net(rng: np.random.Generator) -> Any:
-    flat = np.stack([*np.meshgrid(np.arange(9.0), np.arange(9.0)), np.zeros((9, 9))], -1)
-    return flat[1:-1] + 0.1 * rng.normal(size=(7, 9, 3)), (flat, rng.uniform(0.8, 1.1))
+def _net(rng: np.random.Generator, side: int = 9) -> Any:
+    line = np.arange(float(side))
+    flat = np.stack([*np.meshgrid(line, line), np.zeros((side, side))], -1)
+    inner = flat[1:-1]
+    return inner + 0.1 * rng.normal(size=inner.shape), (flat, rng.uniform(0.8, 1.1))
 
 
 def net(p: Any, d: Any) -> jax.Array:
-    """A net of springs that hangs between two rails; 189 variables."""
+    """A net of springs that hangs between two rails; 189 variables, or more."""
     flat, rest = d
     x = jnp.concatenate([flat[:1], p, flat[-1:]])
     stretch = [jnp.diff(x, axis=0), jnp.diff(x, axis=1)]
@@ -104,30 +105,30 @@ def beam(p: Any, d: Any) -> jax.Array:
     return total + load * x[-1, -1, 1]
 
 
-def _topics(rng: np.random.Generator) -> Any:
-    shares = rng.dirichlet(np.full(4, 0.3), size=30)
-    words = rng.dirichlet(np.full(50, 0.2), size=4)
-    return 0.5 * rng.normal(size=(80, 4)), np.array(
+def _topics(rng: np.random.Generator, documents: int = 30, num_words: int = 50) -> Any:
+    shares = rng.dirichlet(np.full(4, 0.3), size=documents)
+    words = rng.dirichlet(np.full(num_words, 0.2), size=4)
+    return 0.5 * rng.normal(size=(documents + num_words, 4)), np.array(
         [rng.multinomial(150, s @ words) for s in shares]
     ).astype(float)
 
 
 def topics(p: Any, d: Any) -> jax.Array:
-    """Probabilistic latent semantic analysis; 320 variables."""
+    """Probabilistic latent semantic analysis; 320 variables, or more."""
     documents = len(d)
     shares = jax.nn.softmax(p[:documents], 1)
     words = jax.nn.softmax(p[documents:], 0)
     return -jnp.sum(d * jnp.log(shares @ words.T + 1e-12)) + 0.01 * jnp.sum(p**2)
 
 
-def _regression(rng: np.random.Generator) -> Any:
-    inputs = rng.normal(size=(300, 150)) * np.exp(rng.normal(size=150))
-    labels = np.sign(inputs @ rng.normal(size=150) + rng.normal(size=300))
-    return np.zeros(150), (inputs, labels)
+def _regression(rng: np.random.Generator, n: int = 150) -> Any:
+    inputs = rng.normal(size=(2 * n, n)) * np.exp(rng.normal(size=n))
+    labels = np.sign(inputs @ rng.normal(size=n) + rng.normal(size=2 * n))
+    return np.zeros(n), (inputs, labels)
 
 
 def regression(p: Any, d: Any) -> jax.Array:
-    """Logistic, of features of different sizes; 150 variables."""
+    """Logistic, of features of different sizes; 150 variables, or more."""
     inputs, labels = d
     return jnp.mean(jax.nn.softplus(-labels * (inputs @ p))) + 1e-3 * p @ p
 
@@ -142,7 +143,7 @@ def _network(rng: np.random.Generator, width: int = 12) -> Any:
 
 
 def network(p: Any, d: Any) -> jax.Array:
-    """A network of two hidden layers on a smooth function; 205 variables, or 375."""
+    """A network of two hidden layers on a smooth function; 205 variables, or more."""
     inputs, targets = d
     (v, a), (w, b), (u, c) = p
     hidden = jnp.tanh(jnp.tanh(inputs @ v + a) @ w + b)
@@ -184,4 +185,20 @@ FAMILIES = (
 LARGER = (
     Family("completion 390", partial(_completion, rows=70, columns=60), completion),
     Family("network 375", partial(_network, width=17), network),
+)
+LARGE = (
+    Family("completion 750", partial(_completion, rows=130, columns=120), completion),
+    Family("counts 800", partial(_counts, rows=120, columns=80), counts),
+    Family("bundle 972", partial(_bundle, cameras=12, points=300), bundle),
+    Family("net 1,080", partial(_net, side=20), net),
+    Family("topics 800", partial(_topics, documents=80, num_words=120), topics),
+    Family("regression 600", partial(_regression, n=600), regression),
+    Family("network 925", partial(_network, width=28), network),
+    Family("completion 3,000", partial(_completion, rows=520, columns=480), completion),
+    Family("counts 3,200", partial(_counts, rows=480, columns=320), counts),
+    Family("bundle 3,120", partial(_bundle, cameras=20, points=1000), bundle),
+    Family("net 2,850", partial(_net, side=32), net),
+    Family("topics 3,200", partial(_topics, documents=300, num_words=500), topics),
+    Family("regression 1,500", partial(_regression, n=1500), regression),
+    Family("network 3,133", partial(_network, width=53), network),
 )

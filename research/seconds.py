@@ -7,7 +7,7 @@ N makes the runs of the development formulas at N variables, and of families of 
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,15 @@ def resized(name: str, n: int) -> Family | None:
     return Family(f"{problem.kind} {n}", draw, lambda x, d: problem.loss(x, None))
 
 
+def formulas(n: int) -> list[Family]:
+    """Development formulas that there are at 100 variables or more, at n."""
+    kinds: dict[str, str] = {}
+    for name in development(9, 1000):
+        if "@" not in name and trees.size(get_problem(name).x0) >= 100:
+            kinds.setdefault(name.rsplit("-", 1)[0], name)
+    return [family for name in kinds.values() if (family := resized(name, n)) is not None]
+
+
 def curves_of(family: Family, memory_size: Any, x0: Any, data: Any) -> np.ndarray:
     """Best values, by task and evaluation."""
     policy = lp.load_policy("general")
@@ -65,13 +74,17 @@ def curves_of(family: Family, memory_size: Any, x0: Any, data: Any) -> np.ndarra
 NEVER = lp.Stopping(gtol=0.0, patience=None)
 
 
-def seconds_of(solver: Callable[[Any], Callable[..., Any]], args: tuple) -> list[float]:
+def seconds_of(
+    solver: Callable[[Any], Callable[..., Any]], args: tuple, memories: Sequence[Any] = MEMORIES
+) -> list[float]:
     """Seconds of a call with each memory."""
-    solvers = {str(m): functools.partial(solver(m), *args) for m in MEMORIES}
+    solvers = {str(m): functools.partial(solver(m), *args) for m in memories}
     return list(timing.compare(solvers, budget=0.0, least=REPEATS).seconds.values())
 
 
-def turn_seconds(family: Family, x0: Any, data: Any) -> list[float]:
+def turn_seconds(
+    family: Family, x0: Any, data: Any, memories: Sequence[Any] = MEMORIES
+) -> list[float]:
     """Seconds of a turn of `minimize`, its evaluation included, with each memory."""
 
     def solver(memory_size: Any) -> Callable[[Any, Any], Any]:
@@ -81,8 +94,8 @@ def turn_seconds(family: Family, x0: Any, data: Any) -> list[float]:
 
         return jax.jit(solve)
 
-    counts = [int(solver(m)(x0, data)) for m in MEMORIES]
-    return [s / n for s, n in zip(seconds_of(solver, (x0, data)), counts, strict=True)]
+    counts = [int(solver(m)(x0, data)) for m in memories]
+    return [s / n for s, n in zip(seconds_of(solver, (x0, data), memories), counts, strict=True)]
 
 
 def batch_turns(n: int, num_problems: int = 256) -> list[float]:
@@ -108,18 +121,11 @@ def main() -> None:
     if sys.argv[1:]:
         size, chosen = int(sys.argv[1]), LARGER
         batches = (size,)
-    families: list[Family | None] = list(chosen)
-    kinds: dict[str, str] = {}
-    for name in development(9, 1000):
-        if "@" not in name and trees.size(get_problem(name).x0) >= 100:
-            kinds.setdefault(name.rsplit("-", 1)[0], name)
-    families += [resized(name, size) for name in kinds.values()]
+    families = [*chosen, *formulas(size)]
     folder = Path("runs/research/seconds")
     print("evaluations to 1e-3, 1e-6, 1e-9: all over 20; 20 pairs, all to 1e-6; µs a turn; seconds")
     rows = []
     for family in families:
-        if family is None:
-            continue
         x0, data = problems_of(family, NUM_TASKS)
         first = jax.tree.map(lambda a: a[0], (x0, data))
         curves = kept(

@@ -44,7 +44,12 @@ def losses(name: str) -> np.ndarray:
 
 
 def networks(
-    policies: list[Any], num_tasks: int = 20, num_evals: int = 400, hidden: int = 8
+    policies: list[Any],
+    num_tasks: int = 20,
+    num_evals: int = 400,
+    hidden: int = 8,
+    memory_size: int | str = max(TRUSTED),
+    **options: Any,
 ) -> np.ndarray:
     """Evaluations to f = 1e-3 of networks without decay, shape `(tasks, policies)`."""
     from sklearn.datasets import load_digits
@@ -60,7 +65,7 @@ def networks(
     def curves(policies: Any, x0: Array, data: tuple[Array, Array]) -> Array:
         def one(policy: Any) -> Array:
             return best_values(
-                policy, lambda x: loss(x, data), x0, num_evals, memory_size=max(TRUSTED)
+                policy, lambda x: loss(x, data), x0, num_evals, memory_size=memory_size, **options
             )
 
         return jax.vmap(one)(policies)

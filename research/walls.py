@@ -26,8 +26,8 @@ FIRST, LATER = (1e-3, 1e-2, 0.03, 0.1, 0.25, 0.5), (0.1, 0.25, 0.5)
 
 
 def guard_with(first: float, later: float) -> Guard:
-    """The default's for a window, with these shares; as a lane all its constants are numbers."""
-    return Guard(first_blind=first, blind=later, first_decrease=Guard().decrease)
+    """The default's with these shares."""
+    return Guard(first_blind=first, blind=later)
 
 
 def curves_of(family: Family, guards: list[Guard], num_evals: int) -> np.ndarray:

@@ -158,7 +158,8 @@ def safeguarded(value_and_grad, x0, num_evals, m, with_value=True):
             smooth = slope1 <= abs(slope0)
             if with_value:
                 rounding = 10 * np.finfo(float).eps * abs(values[-1])
-                low = f_new <= max(values[-5:]) + 1e-4 * min(slope0, 0)
+                decrease = 0.2 if len(values) == 1 else 1e-4
+                low = f_new <= max(values[-5:]) + decrease * min(slope0, 0)
                 good = good and (low or (smooth and abs(f_new - values[-1]) <= rounding))
             else:
                 good = good and smooth

@@ -365,6 +365,12 @@ def test_a_value_that_is_no_scalar(value):
         tx.update(PARAMS, tx.init(PARAMS), PARAMS, value=value)
 
 
+def test_a_state_of_another_transformation():
+    tx = lp.lbfgs_pi()
+    with pytest.raises(TypeError, match="call init for this transformation"):
+        tx.update(PARAMS, optax.adam(1.0).init(PARAMS), PARAMS)
+
+
 def test_mismatched_trees():
     tx = lp.lbfgs_pi()
     state = tx.init(PARAMS)

@@ -32,10 +32,13 @@ def best_values(
     memory_size: MemorySize,
     with_value: bool = True,
     guard: Guard = DEFAULT_GUARD,
-    first_step: Any = None,
+    **lengths: Any,
 ) -> Float[Array, " k"]:
-    """The least finite f after 1, ..., `num_evals` evaluations; infinity where there is none."""
-    tx = lbfgs_pi(policy, memory_size=memory_size, first_step=first_step, guard=guard)
+    """The least finite f after 1, ..., `num_evals` evaluations; infinity where there is none.
+
+    `lengths` are `lbfgs_pi`'s `first_step` and `max_step`.
+    """
+    tx = lbfgs_pi(policy, memory_size=memory_size, guard=guard, **lengths)
     evaluate = jax.value_and_grad(fun)
 
     def step(carry: tuple[Any, Any, Array], _: None) -> tuple[tuple[Any, Any, Array], Array]:
