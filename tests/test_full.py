@@ -89,7 +89,7 @@ def test_both_matrices_are_those_of_their_formulas(n, power):
         return x - updates, state, grads, value
 
     compared = 0
-    for seed in range(50):
+    for seed in range(80):
         A, b, x = numbers(seed, n)
         state, last, M, R = tx.init(jnp.asarray(x)), None, np.eye(n), np.zeros((n, n))
         older = []
