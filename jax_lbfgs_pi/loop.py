@@ -62,8 +62,8 @@ def make_loop(
       max_evals: the greatest number of evaluations; a line search may overrun it.
       has_aux: whether `fun` returns a pair.
       retreats: whether `tx` recovers from a step into non-finite numbers.
-      callback: called on the host at each evaluated point, in order; where it returns True, the
-        run ends.
+      callback: called on the host at each evaluated point, in order; where it returns True or
+        raises `StopIteration`, the run ends.
     """
     tx = optax.with_extra_args_support(tx)
     limits = Limits(max_iters, max_evals, retreats)
@@ -207,7 +207,11 @@ def _accepted(opt_state: Any) -> Bool[Array, ""]:
 
 def _ask(callback: Callback, info: Progress) -> Bool[Array, ""]:
     def on_host(info: Progress) -> Any:
-        return np.asarray(bool(callback(jax.tree.map(np.asarray, info))))
+        try:
+            stop = bool(callback(jax.tree.map(np.asarray, info)))
+        except StopIteration:  # SciPy's way to say so
+            stop = True
+        return np.asarray(stop)
 
     return io_callback(on_host, jax.ShapeDtypeStruct((), jnp.bool_), info, ordered=True)
 

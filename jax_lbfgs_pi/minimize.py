@@ -1,5 +1,6 @@
 """Solving one problem by L-BFGS-π."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -98,7 +99,7 @@ def minimize(
       guard: when a step is accepted, as in `lbfgs_pi`.
       has_aux: whether `fun` returns a pair.
       callback: called on the host with a `Progress` at each evaluated point, in order; the run ends
-        as `STOPPED` where it returns True. Not under `vmap`.
+        as `STOPPED` where it returns True or raises `StopIteration`. Not under `vmap`.
 
     Returns:
       A `MinimizeResult`.
@@ -123,8 +124,8 @@ def minimize(
         raise TypeError(f"fun must be a function of the parameters, but got {fun!r}.")
     if x0 is None:
         raise TypeError("x0 must be a pytree of arrays, where the run begins, but got None.")
-    if not (callback is None or callable(callback)):
-        raise TypeError(f"callback must be a function of a Progress, but got {callback!r}.")
+    if not (callback is None or _takes_one(callback)):
+        raise TypeError(f"callback must be a function of one Progress, but got {callback!r}.")
     trees.check_floating(x0)
     x0 = jax.tree.map(jnp.asarray, x0)
     stopping = as_stopping(tol, x0)
@@ -167,6 +168,17 @@ def minimize(
     axes = linalg.varying_axes((x0, _shape_of(objective, x0)))
     x0 = linalg.vary_over(axes, x0)
     return differentiable(run, objective, x0, has_aux=has_aux)
+
+
+def _takes_one(callback: Any) -> bool:
+    """Whether it can be called with one argument."""
+    try:
+        inspect.signature(callback).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # a builtin has no signature
+        return True
+    return True
 
 
 def _shape_of(objective: Callable[[Params], Any], x0: Params) -> Any:

@@ -1,8 +1,10 @@
 import re
 import shutil
+import signal
 import sys
 import time
 import weakref
+from functools import partial
 
 import jax
 import numpy as np
@@ -157,8 +159,11 @@ def test_what_can_be_parsed_but_not_be_done(command, tmp_path, argv, part):
     assert_one_error(command(*argv), part)
 
 
-def test_ctrl_c_within_a_collectors_callback_is_not_lost(monkeypatch):
+def test_ctrl_c_within_a_collectors_callback_is_not_lost(monkeypatch, request):
     """Python reports what such a callback raises, and goes on."""
+    # What runs behind a shell's `&` ignores Ctrl-C, and would here as well.
+    request.addfinalizer(partial(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT)))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(cli, "main", lambda: 0)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)

@@ -160,7 +160,7 @@ def test_bad_options(options, message):
         ({"args": 2.0}, "args must be a tuple, such as .*, but got a float"),
         ({"args": np.ones(1)}, "args must be a tuple"),
         ({"args": {"b": 1.0}}, "args must be a tuple"),
-        ({"callback": 3}, "callback must be a function of a Progress, but got 3"),
+        ({"callback": 3}, "callback must be a function of one Progress, but got 3"),
     ],
 )
 def test_options_of_another_type(options, message):

@@ -393,6 +393,28 @@ def test_after_a_rejected_point_the_next_lies_on_the_way_back():
         last = here.params if good else last
 
 
+def test_a_callback_may_end_the_run_as_scipys_do():
+    seen = []
+
+    def stop(point):
+        seen.append(int(point.num_evals))
+        if len(seen) == 4:
+            raise StopIteration
+
+    result = lp.minimize(oracles.rosenbrock, jnp.array([-1.2, 1.0, 2.0]), callback=stop)
+    assert seen == [1, 2, 3, 4]
+    assert S(int(result.status)) == S.STOPPED
+    assert int(result.num_evals) == 4
+
+
+@pytest.mark.parametrize(
+    "callback", [lambda: None, lambda x, f: None, lambda *, intermediate_result: None]
+)
+def test_a_callback_that_cannot_be_called_with_one_argument_is_refused(callback):
+    with pytest.raises(TypeError, match="callback must be a function of one Progress"):
+        lp.minimize(oracles.rosenbrock, jnp.zeros(3), callback=callback)
+
+
 def test_a_callback_ends_the_run_with_the_best_point_kept():
     stop = lambda p: bool(p.num_evals >= 2)  # noqa: E731
     result = jax.jit(
