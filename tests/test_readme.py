@@ -40,7 +40,7 @@ def test_each_snippet_runs_alone(tmp_path, monkeypatch, capsys):
     [
         ("index.md", 2),
         ("minimize.md", 5),
-        ("howto.md", 8),
+        ("howto.md", 9),
         # What it shows is tested in test_wrappers.py too.
         pytest.param("libraries.md", 5, marks=pytest.mark.slow),
         ("dense.md", 2),
