@@ -37,6 +37,9 @@ CHOICES = (
     (0.1, 10.0),
     (0.2, 10.0),
     (0.3, 10.0),
+    (0.35, 10.0),
+    (0.4, 10.0),
+    (0.45, 10.0),
     (1e-4, 3.0),
     (0.2, 3.0),
     (0.2, 2.0),
@@ -103,7 +106,7 @@ def families() -> None:
 def networks() -> None:
     """120 networks without decay, of 592 weights, to f = 1e-3 (page 09)."""
     for memory in (5, 20, "full"):
-        for decrease in (1e-4, 0.1, 0.15, 0.2, 0.25, 0.3):
+        for decrease in (1e-4, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45):
             guard = DEFAULT_GUARD._replace(first_decrease=decrease)
             count(f"{memory} pairs, {decrease:g}", memory_size=memory, guard=guard)
         for length in (1.0, 2.0, 3.0):
