@@ -176,8 +176,8 @@ def _takes_one(callback: Any) -> bool:
         inspect.signature(callback).bind(None)
     except TypeError:
         return False
-    except ValueError:  # a builtin has no signature
-        return True
+    except ValueError:
+        pass  # of a builtin that tells none
     return True
 
 
